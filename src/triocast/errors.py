@@ -1,0 +1,135 @@
+"""Every exception, and the table of close codes.
+
+Nothing here does anything: an error says whose fault it was and whether to try again, a close says whether to come back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class TriocastError(Exception):
+    """The parent of all that Triocast raises on purpose.
+
+    `code` names the kind of error to machines, `status` is what an HTTP caller gets for it, and `temporary` says
+    whether the same call may succeed later.
+    """
+
+    code: str = "error"
+    status: int = 500
+    temporary: bool = False
+
+
+class InvalidGroupName(TriocastError, ValueError):
+    """A group name breaks the rule; the caller's fault, the same name never works."""
+
+    code = "invalid_group_name"
+    status = 400
+
+
+class InvalidMessage(TriocastError, ValueError):
+    """The payload is not what its kind promises (json that does not parse, text that is not UTF-8)."""
+
+    code = "invalid_message"
+    status = 400
+
+
+class UnsupportedKind(TriocastError, ValueError):
+    """The content type names no kind of message: neither text, json nor binary."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class MessageTooLarge(TriocastError, ValueError):
+    """The payload is over `max_message`; unlike `InvalidMessage` a smaller one of the same kind works."""
+
+    code = "message_too_large"
+    status = 413
+
+
+class TooManyGroups(TriocastError):
+    """A connection asked for more than `max_groups_per_connection` groups."""
+
+    code = "too_many_groups"
+    status = 400
+
+
+class TooManyConnections(TriocastError):
+    """`max_connections` clients are connected; try again later, or raise the limit."""
+
+    code = "too_many_connections"
+    status = 503
+    temporary = True
+
+
+class ShuttingDown(TriocastError):
+    """The server is leaving; another one, or this one restarted, will take the call."""
+
+    code = "shutting_down"
+    status = 503
+    temporary = True
+
+
+class NotRunning(TriocastError, RuntimeError):
+    """The hub was used before its application was started (or after it ended)."""
+
+    code = "not_running"
+
+
+class ConnectionEnded(TriocastError):
+    """The connection is over; unlike `NotRunning` this is ordinary and no one's fault."""
+
+    code = "connection_ended"
+
+
+class EngineError(TriocastError):
+    """The engine could not say whether it has done what it was asked; see its cause."""
+
+    code = "engine_error"
+    status = 503
+    temporary = True
+
+
+class SettingsError(TriocastError, ValueError):
+    """A setting is unknown, malformed, or contradicts another; the message names where it stands."""
+
+    code = "settings"
+
+
+class ComeBack(Enum):
+    """What a closed client should do next."""
+
+    NO = "no"
+    NOW = "now"
+    LATER = "later"
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Why a connection ends: a WebSocket close code (RFC 6455, 7.4), a reason of at most 123 bytes of UTF-8, and
+    whether the client may come back."""
+
+    code: int
+    reason: str
+    come_back: ComeBack = ComeBack.NO
+
+    def because(self, reason: str) -> Close:
+        """Return this close with another reason, cut to what fits in a close frame."""
+        cut = reason.encode()[:MAX_REASON].decode(errors="ignore")
+        return Close(self.code, cut, self.come_back)
+
+
+# A control frame carries 125 bytes, two of them the code (RFC 6455, 5.5).
+MAX_REASON = 123
+
+NORMAL = Close(1000, "")
+POLICY = Close(1008, "not allowed here")
+TOO_BIG = Close(1009, "message too big")
+CRASHED = Close(1011, "the server failed; the operator has been told", ComeBack.LATER)
+RESTART = Close(1012, "the server is restarting; come back", ComeBack.NOW)
+TOO_SLOW = Close(1013, "too slow: you fell behind by more than this group allows; come back", ComeBack.NOW)
+
+CLOSES = (NORMAL, POLICY, TOO_BIG, CRASHED, RESTART, TOO_SLOW)
+"""Every close the server begins by itself, in one table."""

@@ -1,0 +1,151 @@
+"""The settings: one frozen object, each field with its bounds, its default and the reason for it.
+
+The file, the environment, the command line and the documentation derive from these fields; nothing is spelled twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+from typing import Annotated
+
+from msgspec import Meta
+
+from triocast.core.names import namespace_of
+from triocast.core.overflow import Policy
+
+KIB = 1024
+MIB = 1024 * KIB
+
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400 * 365)]
+
+
+class LogFormat(Enum):
+    """How `triocast serve` writes its log: for people, or one JSON object a line."""
+
+    AUTO = "auto"
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class LogLevel(Enum):
+    """The least serious event that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSettings:
+    """What a namespace may set for its groups; the server's own values are those of every other namespace."""
+
+    policy: Annotated[
+        Policy,
+        Meta(description="what happens to a client that lags by more than max_lag: drop_oldest or disconnect"),
+    ] = Policy.DROP_OLDEST
+    max_lag: Annotated[
+        Count,
+        Meta(description="messages a client may be behind; a second of 1,000 messages rides out a short stall"),
+    ] = 1024
+    max_lag_bytes: Annotated[
+        Count,
+        Meta(description="bytes a client may be behind (payload + key + 64 each); four messages of the largest size"),
+    ] = 4 * MIB
+    inbox: Annotated[
+        Count,
+        Meta(description="messages that wait for a group's broadcaster; when it is full publishers wait"),
+    ] = 64
+    history_size: Annotated[
+        int, Meta(ge=0, description="messages kept for those who come back; 0 keeps none")
+    ] = 100
+    history_ttl: Annotated[
+        Seconds, Meta(description="seconds a message is kept; a reconnecting phone is back within a minute")
+    ] = 60.0
+    history_bytes: Annotated[
+        Count, Meta(description="bytes of messages kept; the newest that fit stay")
+    ] = 1 * MIB
+    client_publish: Annotated[
+        bool, Meta(description="publish what clients send on /ws to their group, instead of closing them")
+    ] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(GroupSettings):
+    """Everything that can be set, validated; the group settings here hold for every namespace not named."""
+
+    bind: Annotated[
+        tuple[str, ...], Meta(description="addresses to listen on: HOST:PORT, [IPV6]:PORT or unix:PATH")
+    ] = ("127.0.0.1:8000",)
+    certfile: Annotated[str | None, Meta(description="PEM certificate chain; with keyfile, serve TLS")] = None
+    keyfile: Annotated[str | None, Meta(description="PEM private key of certfile")] = None
+    insecure: Annotated[
+        bool, Meta(description="listen beyond loopback without an api_key: anyone may publish")
+    ] = False
+    api_key: Annotated[
+        str | None,
+        Meta(min_length=1, description="key that publishing and /groups need; without one they are open to loopback only"),
+    ] = None
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        Meta(description="origins whose pages may connect beside our own, as https://host[:port]; * allows all"),
+    ] = ()
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(description="addresses or networks of proxies whose X-Forwarded-* headers are believed; 'unix' for a Unix socket"),
+    ] = ()
+
+    max_message: Annotated[Count, Meta(description="bytes in one message, published or sent by a client")] = 1 * MIB
+    max_connections: Annotated[
+        Count, Meta(description="clients connected at once; about half a gigabyte at 50 KB each")
+    ] = 10_000
+    max_groups_per_connection: Annotated[
+        Count, Meta(description="groups one client may be in; the limit Centrifuge SDKs meet elsewhere")
+    ] = 128
+    max_groups: Annotated[
+        Count, Meta(description="groups whose position is remembered while nobody is in them; about 50 MB")
+    ] = 100_000
+    position_ttl: Annotated[
+        Seconds, Meta(description="seconds a position is remembered; a phone that was off overnight can still be told what it missed")
+    ] = 86_400.0
+    max_inbound: Annotated[Count, Meta(description="messages from one client that wait for its handler")] = 64
+    max_inbound_bytes: Annotated[Count, Meta(description="bytes from one client that wait for its handler")] = 1 * MIB
+    inbound_timeout: Annotated[
+        Seconds, Meta(description="seconds a full inbound queue may stay untaken before its client is closed with 1008")
+    ] = 10.0
+    max_handshakes: Annotated[
+        Count,
+        Meta(description="WebSocket handshakes worked on at once; a thousand held up the event loop for 147 ms"),
+    ] = 64
+    max_header: Annotated[Count, Meta(description="bytes in a request's line and headers")] = 16 * KIB
+    header_timeout: Annotated[
+        Seconds, Meta(description="seconds from connecting to the end of the request's headers, TLS handshake included")
+    ] = 10.0
+    body_timeout: Annotated[Seconds, Meta(description="seconds for the body of a request to arrive")] = 30.0
+    keep_alive: Annotated[Seconds, Meta(description="seconds an idle HTTP connection is kept")] = 60.0
+    write_timeout: Annotated[
+        Seconds, Meta(description="seconds a write may make no progress before its connection is reset")
+    ] = 10.0
+    close_timeout: Annotated[
+        Seconds, Meta(description="seconds to wait for the other side once a close is sent")
+    ] = 5.0
+    grace: Annotated[
+        Seconds, Meta(description="seconds from SIGTERM until whatever is left is cut off; what orchestrators wait, and less")
+    ] = 10.0
+    log_level: Annotated[LogLevel, Meta(description="least serious event that is logged")] = LogLevel.INFO
+    log_format: Annotated[
+        LogFormat, Meta(description="console or json; auto is console on a terminal, json elsewhere")
+    ] = LogFormat.AUTO
+
+    namespaces: Annotated[
+        Mapping[str, GroupSettings],
+        Meta(description="group settings by namespace; what one leaves out it takes from the server's own"),
+    ] = field(default_factory=lambda: MappingProxyType({}))
+
+    def for_group(self, name: str) -> GroupSettings:
+        """Return what holds for the group `name`: its namespace's settings, or the server's own."""
+        return self.namespaces.get(namespace_of(name), self)
