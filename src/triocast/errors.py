@@ -64,6 +64,13 @@ class TooManyConnections(TriocastError):
     temporary = True
 
 
+class ForeignOrigin(TriocastError):
+    """A page of another site asked to connect; its origin would have to be in `allowed_origins`."""
+
+    code = "foreign_origin"
+    status = 403
+
+
 class ShuttingDown(TriocastError):
     """The server is leaving; another one, or this one restarted, will take the call."""
 

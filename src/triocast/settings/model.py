@@ -1,6 +1,7 @@
 """The settings: one frozen object, each field with its bounds, its default and the reason for it.
 
-The file, the environment, the command line and the documentation derive from these fields; nothing is spelled twice.
+The file, the environment, the command line and the documentation derive from these fields; nothing is spelled
+twice.
 """
 
 from __future__ import annotations
@@ -60,15 +61,11 @@ class GroupSettings:
         Count,
         Meta(description="messages that wait for a group's broadcaster; when it is full publishers wait"),
     ] = 64
-    history_size: Annotated[
-        int, Meta(ge=0, description="messages kept for those who come back; 0 keeps none")
-    ] = 100
+    history_size: Annotated[int, Meta(ge=0, description="messages kept for those who come back; 0 keeps none")] = 100
     history_ttl: Annotated[
         Seconds, Meta(description="seconds a message is kept; a reconnecting phone is back within a minute")
     ] = 60.0
-    history_bytes: Annotated[
-        Count, Meta(description="bytes of messages kept; the newest that fit stay")
-    ] = 1 * MIB
+    history_bytes: Annotated[Count, Meta(description="bytes of messages kept; the newest that fit stay")] = 1 * MIB
     client_publish: Annotated[
         bool, Meta(description="publish what clients send on /ws to their group, instead of closing them")
     ] = False
@@ -83,20 +80,21 @@ class Settings(GroupSettings):
     ] = ("127.0.0.1:8000",)
     certfile: Annotated[str | None, Meta(description="PEM certificate chain; with keyfile, serve TLS")] = None
     keyfile: Annotated[str | None, Meta(description="PEM private key of certfile")] = None
-    insecure: Annotated[
-        bool, Meta(description="listen beyond loopback without an api_key: anyone may publish")
-    ] = False
+    insecure: Annotated[bool, Meta(description="listen beyond loopback without an api_key: anyone may publish")] = False
+    # Never in the repr: settings end up in logs and tracebacks, a key must not.
     api_key: Annotated[
-        str | None,
-        Meta(min_length=1, description="key that publishing and /groups need; without one they are open to loopback only"),
-    ] = None
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="key that publishing and /groups need; without one they are open to loopback only"),
+    ] = field(default=None, repr=False)
     allowed_origins: Annotated[
         tuple[str, ...],
         Meta(description="origins whose pages may connect beside our own, as https://host[:port]; * allows all"),
     ] = ()
     trusted_proxies: Annotated[
         tuple[str, ...],
-        Meta(description="addresses or networks of proxies whose X-Forwarded-* headers are believed; 'unix' for a Unix socket"),
+        Meta(
+            description="addresses or networks of proxies whose X-Forwarded-* headers are believed; 'unix' for a Unix socket"
+        ),
     ] = ()
 
     max_message: Annotated[Count, Meta(description="bytes in one message, published or sent by a client")] = 1 * MIB
@@ -109,13 +107,21 @@ class Settings(GroupSettings):
     max_groups: Annotated[
         Count, Meta(description="groups whose position is remembered while nobody is in them; about 50 MB")
     ] = 100_000
+    history_memory: Annotated[
+        Count,
+        Meta(description="bytes of history of all groups together; beyond it the longest silent group loses its own"),
+    ] = 256 * MIB
     position_ttl: Annotated[
-        Seconds, Meta(description="seconds a position is remembered; a phone that was off overnight can still be told what it missed")
+        Seconds,
+        Meta(
+            description="seconds a position is remembered; a phone that was off overnight can still be told what it missed"
+        ),
     ] = 86_400.0
     max_inbound: Annotated[Count, Meta(description="messages from one client that wait for its handler")] = 64
     max_inbound_bytes: Annotated[Count, Meta(description="bytes from one client that wait for its handler")] = 1 * MIB
     inbound_timeout: Annotated[
-        Seconds, Meta(description="seconds a full inbound queue may stay untaken before its client is closed with 1008")
+        Seconds,
+        Meta(description="seconds a full inbound queue may stay untaken before its client is closed with 1008"),
     ] = 10.0
     max_handshakes: Annotated[
         Count,
@@ -123,18 +129,18 @@ class Settings(GroupSettings):
     ] = 64
     max_header: Annotated[Count, Meta(description="bytes in a request's line and headers")] = 16 * KIB
     header_timeout: Annotated[
-        Seconds, Meta(description="seconds from connecting to the end of the request's headers, TLS handshake included")
+        Seconds,
+        Meta(description="seconds from connecting to the end of the request's headers, TLS handshake included"),
     ] = 10.0
     body_timeout: Annotated[Seconds, Meta(description="seconds for the body of a request to arrive")] = 30.0
     keep_alive: Annotated[Seconds, Meta(description="seconds an idle HTTP connection is kept")] = 60.0
     write_timeout: Annotated[
         Seconds, Meta(description="seconds a write may make no progress before its connection is reset")
     ] = 10.0
-    close_timeout: Annotated[
-        Seconds, Meta(description="seconds to wait for the other side once a close is sent")
-    ] = 5.0
+    close_timeout: Annotated[Seconds, Meta(description="seconds to wait for the other side once a close is sent")] = 5.0
     grace: Annotated[
-        Seconds, Meta(description="seconds from SIGTERM until whatever is left is cut off; what orchestrators wait, and less")
+        Seconds,
+        Meta(description="seconds from SIGTERM until whatever is left is cut off; what orchestrators wait, and less"),
     ] = 10.0
     log_level: Annotated[LogLevel, Meta(description="least serious event that is logged")] = LogLevel.INFO
     log_format: Annotated[

@@ -1,0 +1,297 @@
+"""One client's connection: a nursery with a reader that always drains and a writer that brings cursors forward.
+
+It knows neither HTTP nor WebSocket; a transport does.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import trio
+
+from triocast.core.log import Entry
+from triocast.errors import CRASHED, NORMAL, POLICY, RESTART, Close, ConnectionEnded, TooManyGroups
+from triocast.hub import Hub
+from triocast.inbound import Inbound
+from triocast.subscription import Subscription
+
+WRITE_BUDGET = 64 * 1024  # bytes taken from a log for one turn of writing; a control frame waits for no more than this
+
+logger = logging.getLogger("triocast.connection")
+
+
+class Disconnected(Exception):
+    """The client is gone: it closed with `code` and `reason`, or vanished (1006)."""
+
+    def __init__(self, code: int = 1006, reason: str = "") -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+
+class Transport(Protocol):
+    """A way out to one client. Each passes the suite in `tests/transports`."""
+
+    name: str
+
+    async def open(self) -> None:
+        """Accept the client; called once, before anything else."""
+
+    async def send(self, entry: Entry) -> None:
+        """Write a message or a gap. Raises `trio.BrokenResourceError` when the client is gone; cancelled, the
+        transport is of no more use."""
+
+    async def send_data(self, data: str | bytes) -> None:
+        """Write a message for this client alone; otherwise as `send`."""
+
+    async def receive(self) -> str | bytes:
+        """Wait for what the client sends. Raises `Disconnected` once it is gone; cancelled, nothing is lost."""
+
+    async def close(self, close: Close) -> None:
+        """Tell the client that it is over, and why."""
+
+    def abort(self) -> None:
+        """Cut the client off, whatever is being written."""
+
+
+class Connection:
+    """A client, as handlers and groups know it. Made by `open_connection` (`push.connect()`).
+
+    `async for message in connection` gives what the client sends, `str` or `bytes`, until it is gone.
+    """
+
+    def __init__(self, hub: Hub, transport: Transport) -> None:
+        self.id = secrets.token_urlsafe(12)
+        self.over = False
+        self._hub = hub
+        self._transport = transport
+        settings = hub.settings
+        self._inbound = Inbound(settings.max_inbound, settings.max_inbound_bytes)
+        self._subscriptions: dict[str, Subscription | None] = {}  # None while joining
+        self._ready: deque[Subscription] = deque()
+        self._work = trio.lowlevel.ParkingLot()
+        self._turn = trio.Lock()
+        self.scope = trio.CancelScope()
+        self._close: Close | None = None
+        self._gone: Disconnected | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.id} by {self._transport.name}, {len(self._subscriptions)} groups, {self._state}>"
+
+    @property
+    def _state(self) -> str:
+        if self._gone is not None:
+            return f"gone {self._gone.code}"
+        return "open" if self._close is None else f"closing {self._close.code}"
+
+    @property
+    def groups(self) -> list[str]:
+        """The names of the groups this client is in, in the order of joining."""
+        return [name for name, subscription in self._subscriptions.items() if subscription is not None]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the client is gone or being closed; nothing more will reach it."""
+        return self._close is not None or self._gone is not None
+
+    # What a handler does
+
+    async def receive(self) -> str | bytes:
+        """Return the next message of this client; text as `str`, binary as `bytes`, in the order sent.
+
+        Raises `ConnectionEnded` when there will be none.
+        """
+        try:
+            return await self._inbound.get()
+        except trio.EndOfChannel:
+            raise ConnectionEnded(f"the client of connection {self.id} is gone") from None
+
+    def __aiter__(self) -> Connection:
+        return self
+
+    async def __anext__(self) -> str | bytes:
+        try:
+            return await self._inbound.get()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+
+    async def send(self, data: str | bytes) -> None:
+        """Send to this client alone, in its turn between the messages of groups; waits while the client is slow.
+
+        Raises `ConnectionEnded`. Cancelled in the middle of it, the connection ends: half a message can't be taken
+        back.
+        """
+        if self.ended:
+            raise ConnectionEnded(f"connection {self.id} is over")
+        async with self._turn:
+            try:
+                await self._transport.send_data(data)
+            except trio.BrokenResourceError as error:
+                self._leave_groups()
+                raise ConnectionEnded(f"the client of connection {self.id} is gone") from error
+            except trio.Cancelled:
+                self.end(CRASHED)
+                raise
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """End the connection with a WebSocket close code and a reason of at most 123 bytes; ends the block, too."""
+        await trio.lowlevel.checkpoint()
+        self.end(Close(code, "").because(reason))
+
+    async def join(self, name: str) -> None:
+        """Become a member of a group; harmless if it is one.
+
+        Raises `InvalidGroupName`, `TooManyGroups`, `ConnectionEnded`, `EngineError`. Cancelled, it has not joined.
+        """
+        if name in self._subscriptions:
+            await trio.lowlevel.checkpoint()
+            return
+        if len(self._subscriptions) >= self._hub.settings.max_groups_per_connection:
+            limit = self._hub.settings.max_groups_per_connection
+            raise TooManyGroups(f"one connection may be in {limit} groups (max_groups_per_connection)")
+        self._check_open()
+        self._subscriptions[name] = None
+        try:
+            subscription = await self._hub.join(name, self)
+        except BaseException:
+            self._subscriptions.pop(name, None)
+            raise
+        # Meanwhile the client may have gone, or the group been left again.
+        if self.ended or name not in self._subscriptions:
+            self._subscriptions.pop(name, None)
+            self._hub.leave(subscription)
+            self._check_open()
+        else:
+            self._subscriptions[name] = subscription
+
+    async def leave(self, name: str) -> None:
+        """Leave a group; nothing more of it is sent once this returns. Harmless if it is no member."""
+        subscription = self._subscriptions.pop(name, None)
+        if subscription is not None:
+            self._hub.leave(subscription)
+        await trio.lowlevel.checkpoint()
+
+    # What groups and the hub do
+
+    def wake(self, subscription: Subscription) -> None:
+        """Take note that there is something to take; the writer does the rest."""
+        self._ready.append(subscription)
+        self._work.unpark()
+
+    def end(self, close: Close) -> None:
+        """End the connection, telling its client why; later calls change nothing."""
+        if self.ended:
+            return
+        self._close = close
+        self._leave_groups()
+        self._inbound.end()
+        self._hub.expect_end(self)
+        self.scope.cancel()
+
+    def abort(self) -> None:
+        """Cut the connection off at once."""
+        self._transport.abort()
+        self.scope.cancel()
+
+    # The two tasks, and the end; `open_connection` runs them
+
+    async def read(self) -> None:
+        """Drain what the client sends until it is gone, whatever the handler does."""
+        try:
+            while True:
+                data = await self._transport.receive()
+                with trio.move_on_after(self._hub.settings.inbound_timeout) as patience:
+                    await self._inbound.put(data)
+                if patience.cancelled_caught:
+                    self.end(POLICY.because("you send faster than the application takes"))
+        except Disconnected as gone:
+            await self._client_gone(gone)
+
+    async def _client_gone(self, gone: Disconnected) -> None:
+        self._gone = gone
+        self._leave_groups()
+        self._inbound.end()
+        self._hub.expect_end(self)
+        if self._inbound.used:  # let the handler take what is left and come to its own end
+            await trio.sleep(self._hub.settings.close_timeout)
+        self.scope.cancel()
+
+    async def write(self) -> None:
+        """Bring the cursors of groups that have something forward, one group after the other."""
+        while True:
+            while not self._ready:
+                await self._work.park()
+            subscription = self._ready.popleft()
+            try:
+                await self._write_some(subscription)
+            except trio.BrokenResourceError:
+                # The reader learns the same from the transport, with the code; nothing can be sent any more.
+                self._leave_groups()
+                return
+            if not subscription.settle():
+                self._ready.append(subscription)
+
+    async def _write_some(self, subscription: Subscription) -> None:
+        async with self._turn:  # also a checkpoint: a transport that never waits can't keep the event loop
+            for entry in subscription.take(WRITE_BUDGET):
+                if subscription.active:
+                    await self._transport.send(entry)
+
+    def _leave_groups(self) -> None:
+        while self._subscriptions:
+            _, subscription = self._subscriptions.popitem()
+            if subscription is not None:
+                self._hub.leave(subscription)
+
+    def _check_open(self) -> None:
+        if self.ended:
+            raise ConnectionEnded(f"connection {self.id} is over")
+
+    async def finish(self, close: Close) -> None:
+        """Leave every group and say goodbye within `close_timeout`, with `close` unless another reason came first."""
+        self.end(close)
+        self._leave_groups()
+        if self._gone is None and self._close is not None:
+            with trio.move_on_after(self._hub.settings.close_timeout, shield=True):
+                await self._transport.close(self._close)
+
+
+@asynccontextmanager
+async def open_connection(hub: Hub, transport: Transport) -> AsyncIterator[Connection]:
+    """Run a client's connection around the block, for a connection that the hub has admitted.
+
+    The block is cancelled when the client is gone or closed (one that reads messages first gets `close_timeout` to
+    come to its own end). Leaving it, for whatever cause, leaves every group and closes the client: with 1000, or with
+    1011 if the block raised, which goes on to the caller.
+    """
+    connection = Connection(hub, transport)
+    hub.admit(connection)
+    end = RESTART  # cancelled from outside, unless something below knows better
+    crash: Exception | None = None
+    try:
+        await transport.open()
+        with connection.scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(connection.read)
+                nursery.start_soon(connection.write)
+                try:
+                    yield connection
+                    end = NORMAL
+                except Exception as error:  # noqa: BLE001 - raised again below, once the client is closed
+                    crash = None if isinstance(error, ConnectionEnded) and connection.ended else error
+                nursery.cancel_scope.cancel()
+    except Exception as error:  # noqa: BLE001 - likewise
+        crash = error
+    finally:
+        try:
+            await connection.finish(end if crash is None else CRASHED)
+        finally:
+            connection.over = True
+            hub.dismiss(connection)
+    if crash is not None:
+        raise crash

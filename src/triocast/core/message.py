@@ -1,0 +1,171 @@
+"""What is published and what a subscriber is given: drafts, messages, positions, gaps and receipts.
+
+Nothing here decides anything about delivery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from triocast.errors import InvalidMessage, MessageTooLarge
+
+OVERHEAD = 64  # what a message weighs beside its payload and key: roughly the objects that hold them
+
+_Encoded = TypeVar("_Encoded")
+
+
+class Kind(Enum):
+    """What the bytes of a message are; text and json are UTF-8."""
+
+    TEXT = "text"
+    JSON = "json"
+    BINARY = "binary"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a group's log: the `epoch` (new whenever history starts afresh) and the `offset` in it, from 1."""
+
+    epoch: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}:{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message before it has a position: its kind, its payload as bytes, and a key for policies that need one."""
+
+    kind: Kind
+    data: bytes
+    key: str | None = None
+
+    @classmethod
+    def of(cls, value: object, *, key: str | None = None) -> Draft:
+        """Make a draft of a Python value: `str` is text, `bytes` is binary, anything else becomes json.
+
+        Raises `InvalidMessage` for what neither UTF-8 nor JSON can say.
+        """
+        try:
+            match value:
+                case Draft():
+                    return value
+                case str():
+                    return cls(Kind.TEXT, value.encode(), key)
+                case bytes() | bytearray() | memoryview():
+                    return cls(Kind.BINARY, bytes(value), key)
+                case _:
+                    return cls(Kind.JSON, msgspec.json.encode(value), key)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidMessage(f"a {type(value).__name__} can't be sent as a message: {error}") from error
+
+    @classmethod
+    def parse(cls, kind: Kind, data: bytes, *, key: str | None = None) -> Draft:
+        """Make a draft of bytes from outside, kept byte for byte.
+
+        Raises `InvalidMessage` if the bytes are not what `kind` promises.
+        """
+        if kind is not Kind.BINARY:
+            _check_text(data)
+        if kind is Kind.JSON:
+            _check_json(data)
+        return cls(kind, data, key)
+
+    def check_size(self, max_message: int) -> None:
+        """Raise `MessageTooLarge` if the payload has more than `max_message` bytes."""
+        if len(self.data) > max_message:
+            raise MessageTooLarge(f"the message has {len(self.data)} bytes; max_message allows {max_message}")
+
+
+@dataclass(slots=True, eq=False)
+class Message:
+    """One message with its position; immutable but for the encodings it remembers."""
+
+    group: str
+    epoch: str
+    offset: int
+    kind: Kind
+    data: bytes
+    key: str | None = None
+    _encodings: dict[Callable[[Message], Any], Any] | None = field(default=None, repr=False)
+
+    @property
+    def position(self) -> Position:
+        """Where the message stands in its group's log."""
+        return Position(self.epoch, self.offset)
+
+    @property
+    def weight(self) -> int:
+        """What the message counts in every bound in bytes: payload + key + 64, whatever its formats."""
+        return len(self.data) + len(self.key or "") + OVERHEAD
+
+    def encoded(self, encode: Callable[[Message], _Encoded]) -> _Encoded:
+        """Return `encode(self)`, computed on first use and shared by all who ask with the same function."""
+        if self._encodings is None:
+            self._encodings = {}
+        try:
+            return cast("_Encoded", self._encodings[encode])
+        except KeyError:
+            result = self._encodings[encode] = encode(self)
+            return result
+
+    def forget_encodings(self) -> None:
+        """Drop what `encoded` remembers; it is computed anew when asked for."""
+        self._encodings = None
+
+
+class GapReason(Enum):
+    """Why messages are missing."""
+
+    SLOW = "slow"  # the client lagged by more than the group allows
+    LOST = "lost"  # the engine no longer had them
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Messages a subscriber does not get, named in their place: offsets `first` to `last`, both included."""
+
+    group: str
+    epoch: str
+    first: int
+    last: int
+    reason: GapReason
+
+    @property
+    def count(self) -> int:
+        """How many messages are missing."""
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a publisher learns: where its message stands, how many subscribers the group had in this process just
+    before, and how many of them were still busy with earlier messages."""
+
+    group: str
+    epoch: str
+    offset: int
+    subscribers: int
+    behind: int
+
+
+def _check_text(data: bytes) -> None:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidMessage(f"the message is not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def _check_json(data: bytes) -> None:
+    try:
+        msgspec.json.decode(data)
+    except msgspec.DecodeError as error:
+        raise InvalidMessage(f"the message is not JSON: {error}") from error
+    except RecursionError as error:
+        raise InvalidMessage("the message is JSON nested too deeply") from error

@@ -1,0 +1,52 @@
+"""The engine protocol: how a publish gets its position, reaches history, and comes back to this process's group.
+
+Engines know nothing of connections.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from triocast.core.message import Draft, Message, Position
+from triocast.inbox import Inbox
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A piece of history: messages in offset order, and the position of the group's newest one."""
+
+    position: Position
+    messages: tuple[Message, ...]
+
+
+class Engine(Protocol):
+    """What every engine does. Each passes the suite in `tests/engines`."""
+
+    name: str
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Live in the hub's nursery until cancelled; ready once `task_status.started()` is called."""
+
+    def subscribe(self, group: str, inbox: Inbox) -> AbstractAsyncContextManager[Position]:
+        """Deliver to `inbox`, while the block lasts, every message after the position that entering it gives.
+
+        At most one inbox a group. A message may come late, twice, out of order or not at all: the group mends that
+        with `read`.
+        """
+
+    async def publish(self, group: str, draft: Draft) -> Position:
+        """Give the draft its position and keep it.
+
+        Waits for a place in the inbox first; refused or cancelled there, nothing was published. From then on it was,
+        whatever becomes of the caller. Raises `EngineError` if that can't be known.
+        """
+
+    async def read(self, group: str, after: int, limit: int) -> Page:
+        """Return at most `limit` of the messages kept after the offset `after`, oldest first."""
+
+    async def position(self, group: str) -> Position:
+        """Return the position of the group's newest message (offset 0: none yet), without making a group."""

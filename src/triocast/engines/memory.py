@@ -1,0 +1,175 @@
+"""The memory engine: positions and history of one process, gone when it ends.
+
+It starts nothing but the task that forgets what is over its time.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import takewhile
+
+import trio
+
+from triocast.core.log import Bounds, GroupLog
+from triocast.core.message import Draft, Message, Position
+from triocast.engines import Page
+from triocast.inbox import Inbox, InboxClosed
+from triocast.settings import Settings
+
+SWEEP_EVERY = 1.0  # seconds; how late, at most, memory of what has expired is given back
+
+
+def random_epoch() -> str:
+    """Return a new epoch: 8 characters, so that two starts never share one by accident."""
+    return secrets.token_hex(4)
+
+
+class MemoryEngine:
+    """Keeps each group's history and position in this process.
+
+    `new_epoch` names the epochs; tests hand in their own. Time is trio's clock.
+    """
+
+    name = "memory"
+
+    def __init__(self, settings: Settings, *, new_epoch: Callable[[], str] = random_epoch) -> None:
+        self._settings = settings
+        self._new_epoch = new_epoch
+        self._logs: dict[str, GroupLog] = {}
+        self._inboxes: dict[str, Inbox] = {}
+        # Groups without members, by when they were last used: their positions expire in this order.
+        self._idle: OrderedDict[str, float] = OrderedDict()
+        # Groups with history, by when it last grew: the first is the first to lose it when memory is short.
+        self._warm: OrderedDict[str, float] = OrderedDict()
+        self._shortest_ttl = min(each.history_ttl for each in (settings, *settings.namespaces.values()))
+        self._weight = 0
+
+    def __repr__(self) -> str:
+        return f"<MemoryEngine {len(self._logs)} groups, {len(self._inboxes)} active, history {self._weight} bytes>"
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Forget, every second, what is over its time."""
+        task_status.started()
+        while True:
+            await trio.sleep(SWEEP_EVERY)
+            self.sweep(trio.current_time())
+
+    @asynccontextmanager
+    async def subscribe(self, group: str, inbox: Inbox) -> AsyncIterator[Position]:
+        """Deliver what is published from here on to `inbox`, in order, each once."""
+        await trio.lowlevel.checkpoint()
+        position = self._log(group, trio.current_time()).position
+        self._inboxes[group] = inbox
+        self._idle.pop(group, None)
+        try:
+            yield position
+        finally:
+            # A group that ended may still be leaving while its successor of the same name is there.
+            if self._inboxes.get(group) is inbox:
+                del self._inboxes[group]
+                self._touch(group, trio.current_time())
+
+    async def publish(self, group: str, draft: Draft) -> Position:
+        """Publish; position, history and inbox entry are one step, without a checkpoint between them."""
+        inbox = await self._reserve(group)
+        now = trio.current_time()
+        log = self._log(group, now)
+        message = Message(group, log.epoch, log.top + 1, draft.kind, draft.data, draft.key)
+        self._keep(log, message, now)
+        if inbox is not None:
+            inbox.put_nowait(message)
+        else:
+            self._touch(group, now)
+        return message.position
+
+    async def read(self, group: str, after: int, limit: int) -> Page:
+        """Return the messages kept after the offset `after`, oldest first."""
+        await trio.lowlevel.checkpoint()
+        log = self._logs.get(group)
+        if log is None:
+            return Page(Position("", 0), ())
+        self._expire(log, trio.current_time())
+        return Page(log.position, tuple(log.page(after, limit)))
+
+    async def position(self, group: str) -> Position:
+        """Return where the group stands; an unknown group has the empty epoch."""
+        await trio.lowlevel.checkpoint()
+        log = self._logs.get(group)
+        return log.position if log is not None else Position("", 0)
+
+    def sweep(self, now: float) -> None:
+        """Forget messages and positions that are over their time at `now`.
+
+        A group that is published to sheds old messages by itself; what is left to do is those that fell silent.
+        """
+        silent = takewhile(lambda item: item[1] <= now - self._shortest_ttl, self._warm.items())
+        for group, _ in list(silent):
+            log = self._logs[group]
+            self._expire(log, now)
+            if not log:
+                del self._warm[group]
+        while self._idle:
+            group, since = next(iter(self._idle.items()))
+            if since > now - self._settings.position_ttl:
+                break
+            self._forget(group)
+
+    async def _reserve(self, group: str) -> Inbox | None:
+        """Wait for a place in the inbox of the group as it is once we have it; None when nobody is in it."""
+        while True:
+            inbox = self._inboxes.get(group)
+            if inbox is None:
+                await trio.lowlevel.checkpoint()
+            else:
+                try:
+                    await inbox.reserve()
+                except InboxClosed:
+                    await trio.lowlevel.checkpoint()
+                    inbox = None
+            if self._inboxes.get(group) is inbox:
+                return inbox
+            if inbox is not None:
+                inbox.release()
+
+    def _keep(self, log: GroupLog, message: Message, now: float) -> None:
+        group = message.group
+        self._weight -= log.weight
+        log.append(message, now)
+        self._weight += log.weight
+        if log:
+            self._warm[group] = now
+            self._warm.move_to_end(group)
+        while self._weight > self._settings.history_memory and len(self._warm) > 1:
+            coldest, _ = self._warm.popitem(last=False)
+            self._weight -= self._logs[coldest].weight
+            self._logs[coldest].clear()
+
+    def _expire(self, log: GroupLog, now: float) -> None:
+        self._weight -= log.weight
+        log.expire(now)
+        self._weight += log.weight
+
+    def _log(self, group: str, now: float) -> GroupLog:
+        since = self._idle.get(group)
+        if since is not None and since <= now - self._settings.position_ttl:
+            self._forget(group)
+        log = self._logs.get(group)
+        if log is None:
+            settings = self._settings.for_group(group)
+            bounds = Bounds(settings.history_size, settings.history_bytes, settings.history_ttl)
+            log = self._logs[group] = GroupLog(Position(self._new_epoch(), 0), bounds)
+        return log
+
+    def _touch(self, group: str, now: float) -> None:
+        self._idle[group] = now
+        self._idle.move_to_end(group)
+        while len(self._idle) > self._settings.max_groups:
+            self._forget(next(iter(self._idle)))
+
+    def _forget(self, group: str) -> None:
+        del self._idle[group]
+        self._weight -= self._logs.pop(group).weight
+        self._warm.pop(group, None)

@@ -1,0 +1,190 @@
+"""The face of the library: a Quart extension that gives an application groups.
+
+It makes a hub for the application, starts and stops it with it, and turns its WebSockets into connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+from quart import Response, websocket
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from triocast import link
+from triocast.connection import Connection, open_connection
+from triocast.core.access import allowed_origin
+from triocast.core.message import Draft, Receipt
+from triocast.core.names import check_group_name
+from triocast.door import DOOR, Door, open_door
+from triocast.engines import Engine
+from triocast.engines.memory import MemoryEngine
+from triocast.errors import ForeignOrigin, NotRunning, TriocastError
+from triocast.group import GroupInfo
+from triocast.hub import Hub
+from triocast.problems import problem
+from triocast.settings import Settings
+from triocast.transports.portable import PortableTransport
+
+
+class GroupHandle:
+    """A group by its name; making one costs nothing, and the group need not exist."""
+
+    __slots__ = ("_hub", "name")
+
+    def __init__(self, hub: Hub, name: str) -> None:
+        self._hub = hub
+        self.name = check_group_name(name)
+
+    def __repr__(self) -> str:
+        return f"<GroupHandle {self.name!r}>"
+
+    async def add(self, connection: Connection) -> None:
+        """Make `connection` a member: it gets every message sent after this returns, in order, each once.
+
+        Adding a member again is harmless. Raises `TooManyGroups`, `ConnectionEnded`, `EngineError`. Cancelled, it
+        has not joined.
+        """
+        await connection.join(self.name)
+
+    async def discard(self, connection: Connection) -> None:
+        """End the membership of `connection`; harmless if it is no member. Nothing more is written once it returns."""
+        await connection.leave(self.name)
+
+    async def send(self, message: object, *, key: str | None = None) -> Receipt:
+        """Publish `message` to all members: `str` as text, `bytes` as binary, anything else as JSON.
+
+        Waits while the group's inbox is full; cancelled there, nothing was published. Returns a receipt once the
+        members are being told; never waits for one of them. Raises `InvalidMessage`, `MessageTooLarge`,
+        `EngineError`. From a thread: `trio.from_thread.run(group.send, message)`.
+        """
+        return await self._hub.publish(self.name, Draft.of(message, key=key))
+
+    async def info(self) -> GroupInfo:
+        """Describe the group as it is now."""
+        return await self._hub.info(self.name)
+
+
+class Triocast:
+    """Groups for a Quart-Trio application; `Triocast(app)`, or `init_app(app)` later.
+
+    `settings` default to `Settings()`; the environment is not read. `engine` defaults to a memory engine. Unless
+    `harden` is false, Hypercorn's connection class is replaced by one that contains crashes, gives every write a
+    deadline and bounds what it buffers (see docs/architecture.md).
+    """
+
+    def __init__(
+        self,
+        app: QuartTrio | None = None,
+        settings: Settings | None = None,
+        *,
+        engine: Engine | None = None,
+        harden: bool = True,
+    ) -> None:
+        self.settings = settings if settings is not None else Settings()
+        self.hub = Hub(self.settings, engine if engine is not None else MemoryEngine(self.settings))
+        self._harden = harden
+        self._watching = False
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: QuartTrio) -> None:
+        """Attach to `app`: its WebSockets get a door, its start starts the hub, its end stops it."""
+        if "triocast" in app.extensions:
+            raise RuntimeError("this application has a Triocast already")
+        app.extensions["triocast"] = self
+        open_door(app, self.settings.max_handshakes)
+        if self._harden:
+            link.install(self.settings)
+
+        @app.before_serving
+        async def start_hub() -> None:
+            await app.nursery.start(self.hub.run)
+
+        @app.after_serving
+        async def stop_hub() -> None:
+            self.hub.stop()
+
+    def group(self, name: str) -> GroupHandle:
+        """Return the group of that name. Raises `InvalidGroupName`."""
+        return GroupHandle(self.hub, name)
+
+    @asynccontextmanager
+    async def connect(
+        self, *, headers: Mapping[str, str] | None = None, subprotocol: str | None = None
+    ) -> AsyncIterator[Connection]:
+        """In a WebSocket handler: check the Origin, accept the client, and run its connection around the block.
+
+        Leaving the block leaves every group and closes the client: with 1000, or with 1011 if the block raised. When
+        the client goes, the block is cancelled and what follows it runs. `headers` and `subprotocol` go into the
+        answer to the handshake.
+
+        Refuses, as an HTTP answer to the handshake: a foreign Origin (403), too many connections or a shutdown (503).
+        """
+        transport = self._transport(dict(headers or {}), subprotocol)
+        async with open_connection(self.hub, transport) as connection:
+            yield connection
+
+    def _transport(self, headers: dict[str, str], subprotocol: str | None) -> PortableTransport:
+        self._refuse_strangers()
+        scope = cast("dict[str, Any]", websocket.scope)
+        door: Door | None = scope.get(DOOR)
+        if door is None:
+            raise NotRunning("this application has no Triocast: pass it to Triocast(app) or init_app(app)")
+        handle = (scope.get("state") or {}).get(link.LINK_KEY)
+        if handle is not None:
+            self._drain_with(handle)
+        receive, send = door.take()
+        return PortableTransport(
+            receive,
+            send,
+            _Handshake(headers, subprotocol),
+            handle=handle,
+            write_timeout=self.settings.write_timeout,
+        )
+
+    def _refuse_strangers(self) -> None:
+        try:
+            origins = websocket.headers.getlist("Origin")
+            if not allowed_origin(origins, websocket.headers.get("Host", ""), self.settings.allowed_origins):
+                raise ForeignOrigin(
+                    f"pages of {', '.join(origins)} may not connect here: add the origin to allowed_origins"
+                )
+            self.hub.check_room()
+        except TriocastError as error:
+            raise Refusal(problem(error)) from error
+
+    def _drain_with(self, handle: link.Handle) -> None:
+        """Close clients with 1012 as soon as Hypercorn starts to end, instead of when it has lost its patience."""
+        if not self._watching:
+            self._watching = True
+            self.hub.start_soon(self._drain_when_terminating, handle)
+
+    async def _drain_when_terminating(self, handle: link.Handle) -> None:
+        await handle.wait_terminating()
+        await self.hub.drain()
+
+
+class Refusal(HTTPException):
+    """Answers a handshake with an error instead of accepting it."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response=response)  # type: ignore[arg-type]
+        self.code = response.status_code
+
+
+class _Handshake:
+    """Quart's websocket with the answer's headers and subprotocol filled in."""
+
+    def __init__(self, headers: dict[str, str], subprotocol: str | None) -> None:
+        self._websocket = websocket._get_current_object()  # noqa: SLF001 - how Werkzeug's proxies are read
+        self._headers = headers
+        self._subprotocol = subprotocol
+
+    async def accept(self) -> None:
+        await self._websocket.accept(self._headers, self._subprotocol)
+
+    async def close(self, code: int, reason: str = "") -> None:
+        await self._websocket.close(code, reason)

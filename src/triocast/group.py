@@ -1,0 +1,246 @@
+"""A group as this process sees it: its log, its members, and the broadcaster that feeds both.
+
+It writes to no client and awaits none.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+
+from triocast.core.log import Bounds, Entry, GroupLog
+from triocast.core.message import Gap, GapReason, Message, Position, Receipt
+from triocast.core.overflow import Evict, Policy, judge
+from triocast.engines import Engine
+from triocast.errors import CRASHED, RESTART, EngineError
+from triocast.inbox import Inbox, InboxClosed, Recall
+from triocast.settings import GroupSettings
+from triocast.subscription import Follower, Subscription
+
+ROUND = 0.005  # seconds a broadcaster works before others get a turn; a slower event loop is felt by every client
+RECALL_AFTER = 1.0  # seconds until a message that the engine took but did not deliver is fetched
+FETCH = 256  # messages fetched at once to fill a hole
+
+logger = logging.getLogger("triocast.group")
+
+
+@dataclass(frozen=True, slots=True)
+class GroupInfo:
+    """What `/groups/<group>` shows: counts of this process, and the engine's position."""
+
+    group: str
+    subscribers: int
+    epoch: str
+    offset: int
+    behind: int
+    policy: str
+
+
+class Group:
+    """A group while it has members here. The hub opens it for the first and retires it after the last."""
+
+    def __init__(self, name: str, settings: GroupSettings, engine: Engine) -> None:
+        self.name = name
+        self.policy: Policy = settings.policy
+        self.log: GroupLog  # from the moment that `opened` is set
+        self.opened = trio.Event()
+        self.ended = False
+        self.failure: Exception | None = None
+        self.joining = 0
+        self.dropped = 0
+        self.evicted = 0
+        self._bounds = Bounds(settings.max_lag, settings.max_lag_bytes)
+        self._engine = engine
+        self._inbox = Inbox(settings.inbox)
+        self._members: dict[Subscription, None] = {}  # dicts, not sets: their order is the same in every run
+        self._parked: dict[Subscription, None] = {}
+        self._waiting: dict[int, _Waiter] = {}
+        self._scope = trio.CancelScope()
+
+    def __repr__(self) -> str:
+        if not self.opened.is_set():
+            return f"<Group {self.name!r} opening>"
+        if self.failure is not None or not hasattr(self, "log"):
+            return f"<Group {self.name!r} failed>"
+        return f"<Group {self.name!r} {len(self._members)} subscribers, at {self.log.top}, {self.behind} behind>"
+
+    @property
+    def subscribers(self) -> int:
+        """How many members there are."""
+        return len(self._members)
+
+    @property
+    def behind(self) -> int:
+        """How many members have not taken everything, or are still writing it."""
+        return len(self._members) - len(self._parked)
+
+    @property
+    def unused(self) -> bool:
+        """Whether nobody is in the group or on the way in."""
+        return not self._members and not self.joining
+
+    def info(self) -> GroupInfo:
+        """Describe the group as it is now."""
+        log = self.log
+        return GroupInfo(self.name, self.subscribers, log.epoch, log.top, self.behind, self.policy.value)
+
+    def join(self, follower: Follower) -> Subscription:
+        """Make `follower` a member; it is given every message after the newest one there is now."""
+        subscription = Subscription(self, follower)
+        self._members[subscription] = None
+        self._parked[subscription] = None
+        return subscription
+
+    def leave(self, subscription: Subscription) -> None:
+        """End a membership; nothing more is given to it. Harmless when it has ended already."""
+        subscription.active = False
+        self._members.pop(subscription, None)
+        self._parked.pop(subscription, None)
+
+    def park(self, subscription: Subscription) -> None:
+        """Take back a subscription that is caught up; its follower is woken when there is more."""
+        self._parked[subscription] = None
+
+    def retire(self) -> None:
+        """End the group; for the hub, once it is unused."""
+        self.ended = True
+        self._scope.cancel()
+
+    async def run(self, forget: Callable[[Group], None]) -> None:
+        """Broadcast until retired. Whatever fails ends this group's members with 1011, and nothing else.
+
+        `forget` is called, once, when the group takes no more members.
+        """
+        try:
+            with self._scope:
+                async with self._engine.subscribe(self.name, self._inbox) as start:
+                    self.log = GroupLog(start, self._bounds)
+                    self.opened.set()
+                    while True:
+                        await self._broadcast(await self._inbox.take())
+        except Exception as error:
+            logger.exception("group failed; its members are closed", extra={"group": self.name})
+            self.failure = error
+        finally:
+            self.ended = True
+            forget(self)
+            self._end()
+
+    async def receipt(self, position: Position) -> Receipt:
+        """Wait until the message at `position` is in the log, and say who was there just before.
+
+        Cancelled, the message is published all the same.
+        """
+        offset = position.offset
+        if not self.opened.is_set() or self.ended or self.log.top >= offset or self.log.epoch != position.epoch:
+            return self._receipt(position, self.subscribers, self.behind)
+        waiter = self._waiting.setdefault(offset, _Waiter())
+        try:
+            while not waiter.done.is_set():
+                with trio.move_on_after(RECALL_AFTER):
+                    await waiter.done.wait()
+                    break
+                await self._recall(offset)
+        finally:
+            self._waiting.pop(offset, None)
+        return self._receipt(position, waiter.subscribers, waiter.behind)
+
+    async def _recall(self, offset: int) -> None:
+        try:
+            await self._inbox.reserve()
+        except InboxClosed:
+            return
+        self._inbox.put_nowait(Recall(offset))
+
+    async def _broadcast(self, items: list[Message | Recall]) -> None:
+        """One round: all that waits goes into the log, then whoever was caught up is told."""
+        for item in items:
+            if isinstance(item, Recall):
+                await self._fetch_until(item.offset)
+            elif item.epoch != self.log.epoch:
+                raise EngineError(
+                    f"the engine changed the epoch of {self.name!r} from {self.log.epoch} to {item.epoch}"
+                )
+            elif item.offset > self.log.top:
+                await self._fetch_until(item.offset - 1)
+                self._append(item)
+        self._evict_laggards()
+        await self._wake_parked()
+
+    async def _fetch_until(self, offset: int) -> None:
+        """Fill the hole between the log's top and `offset` from history; what is gone from there becomes a gap."""
+        while self.log.top < offset:
+            page = await self._engine.read(self.name, self.log.top, min(FETCH, offset - self.log.top))
+            wanted = [message for message in page.messages if message.offset <= offset]
+            for message in wanted:
+                self._append_gap(message.offset - 1)
+                self._append(message)
+            if not wanted:
+                self._append_gap(offset)
+
+    def _append_gap(self, last: int) -> None:
+        if last > self.log.top:
+            self._append(Gap(self.name, self.log.epoch, self.log.top + 1, last, GapReason.LOST))
+
+    def _append(self, entry: Entry) -> None:
+        first = self.log.top + 1
+        subscribers, behind = self.subscribers, self.behind
+        self.log.append(entry, trio.current_time())
+        if isinstance(entry, Message):
+            waiters = [self._waiting.get(first)]
+        else:
+            waiters = [waiter for offset, waiter in self._waiting.items() if first <= offset <= entry.last]
+        for waiter in waiters:
+            if waiter is not None:
+                waiter.resolve(subscribers, behind)
+
+    def _evict_laggards(self) -> None:
+        if self.policy is not Policy.DISCONNECT or self.behind == 0:
+            return
+        for subscription in [each for each in self._members if each not in self._parked]:
+            verdict = judge(self.policy, self.name, subscription.cursor, self.log)
+            if isinstance(verdict, Evict):
+                self.leave(subscription)
+                subscription.evict(verdict.behind)
+
+    async def _wake_parked(self) -> None:
+        parked = [each for each in self._parked if each.cursor < self.log.top]
+        until = trio.current_time() + ROUND
+        for count, subscription in enumerate(parked):
+            if subscription in self._parked:  # it may have left while others had their turn
+                del self._parked[subscription]
+                subscription.follower.wake(subscription)
+            if count % 64 == 63 and trio.current_time() >= until:
+                await trio.lowlevel.checkpoint()
+                until = trio.current_time() + ROUND
+
+    def _end(self) -> None:
+        self._inbox.close()
+        self.opened.set()
+        for waiter in self._waiting.values():
+            waiter.resolve(self.subscribers, self.behind)
+        for subscription in list(self._members):
+            self.leave(subscription)
+            subscription.follower.end(RESTART if self.failure is None else CRASHED)
+
+    def _receipt(self, position: Position, subscribers: int, behind: int) -> Receipt:
+        return Receipt(self.name, position.epoch, position.offset, subscribers, behind)
+
+
+class _Waiter:
+    """A publisher that waits for its receipt."""
+
+    __slots__ = ("behind", "done", "subscribers")
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.subscribers = 0
+        self.behind = 0
+
+    def resolve(self, subscribers: int, behind: int) -> None:
+        if not self.done.is_set():
+            self.subscribers, self.behind = subscribers, behind
+            self.done.set()

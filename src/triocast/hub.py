@@ -1,0 +1,215 @@
+"""The hub: from a group's name to the group, and the nursery in which groups live.
+
+It knows connections only to count them and to end them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from heapq import nsmallest
+from typing import Protocol
+
+import trio
+
+from triocast.core.message import Draft, Receipt
+from triocast.core.names import check_group_name
+from triocast.engines import Engine
+from triocast.errors import RESTART, Close, EngineError, NotRunning, ShuttingDown, TooManyConnections
+from triocast.group import Group, GroupInfo
+from triocast.settings import Settings
+from triocast.subscription import Follower, Subscription
+
+DRAIN_CHUNK = 100  # connections told to go between two turns of the event loop
+
+logger = logging.getLogger("triocast.hub")
+
+
+class Client(Follower, Protocol):
+    """What the hub needs of a connection."""
+
+    def abort(self) -> None:
+        """Cut the connection off at once; harmless when it is over."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it is left."""
+
+
+class Hub:
+    """Joins connections, groups and one engine. `run` it in a nursery; everything else needs it running."""
+
+    def __init__(self, settings: Settings, engine: Engine) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.draining = False
+        self._groups: dict[str, Group] = {}
+        self._connections: dict[Client, None] = {}
+        self._ending: deque[tuple[float, Client]] = deque()
+        self._ending_changed = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._stopped = trio.Event()
+
+    def __repr__(self) -> str:
+        state = "draining" if self.draining else "running" if self.running else "not running"
+        return f"<Hub {state}, {len(self._connections)} connections, {len(self._groups)} groups>"
+
+    @property
+    def running(self) -> bool:
+        """Whether groups can be used."""
+        return self._nursery is not None
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until `stop` is called or the task is cancelled; ready once `task_status.started()` is called."""
+        self.draining = False
+        self._stopped = trio.Event()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.engine.run)
+            nursery.start_soon(self._cut_off_the_late)
+            self._nursery = nursery
+            task_status.started()
+            try:
+                await self._stopped.wait()
+            finally:
+                self._nursery = None
+                nursery.cancel_scope.cancel()
+
+    def start_soon(self, task: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Run a task of the application's around the hub, in the hub's nursery."""
+        self._running().start_soon(task, *args)
+
+    def stop(self) -> None:
+        """End `run`; connections that are left lose their groups."""
+        self._stopped.set()
+
+    # Connections
+
+    def check_room(self) -> None:
+        """Raise `ShuttingDown`, or `TooManyConnections` at the limit, if no connection can be taken in now."""
+        if self.draining:
+            raise ShuttingDown("the server is shutting down; connect again in a moment")
+        self._running()
+        if len(self._connections) >= self.settings.max_connections:
+            raise TooManyConnections(f"max_connections ({self.settings.max_connections}) clients are connected")
+
+    def admit(self, client: Client) -> None:
+        """Take in a connection; raises what `check_room` raises."""
+        self.check_room()
+        self._connections[client] = None
+
+    def dismiss(self, client: Client) -> None:
+        """Let go of a connection that is over."""
+        self._connections.pop(client, None)
+
+    def expect_end(self, client: Client) -> None:
+        """Cut `client` off unless it is over within `close_timeout`."""
+        self._ending.append((trio.current_time() + self.settings.close_timeout, client))
+        self._ending_changed.set()
+
+    async def drain(self, close: Close = RESTART) -> None:
+        """Refuse new connections and end those there are with `close`; they are told a few at a time."""
+        self.draining = True
+        for count, client in enumerate(list(self._connections)):
+            client.end(close)
+            if count % DRAIN_CHUNK == DRAIN_CHUNK - 1:
+                await trio.lowlevel.checkpoint()
+
+    # Groups
+
+    async def join(self, name: str, follower: Follower) -> Subscription:
+        """Make `follower` a member of the group, which is opened if it is the first.
+
+        Raises `InvalidGroupName`, and `EngineError` if the engine can't be reached. Cancelled, nobody has joined.
+        """
+        check_group_name(name)
+        group = self._groups.get(name) or self._open(name)
+        group.joining += 1
+        try:
+            await group.opened.wait()
+            if group.ended:
+                raise EngineError(f"group {name!r} could not be joined") from group.failure
+            return group.join(follower)
+        finally:
+            group.joining -= 1
+            self._retire_unused(group)
+
+    def leave(self, subscription: Subscription) -> None:
+        """End a membership; the last one ends its group."""
+        subscription.group.leave(subscription)
+        self._retire_unused(subscription.group)
+
+    async def publish(self, name: str, draft: Draft) -> Receipt:
+        """Publish to the group and return the receipt once its members here are being told.
+
+        While the group's inbox is full the call waits; cancelled there, nothing was published, and later it was.
+        Raises `InvalidGroupName`, `MessageTooLarge`, `EngineError`.
+        """
+        check_group_name(name)
+        draft.check_size(self.settings.max_message)
+        self._running()
+        position = await self.engine.publish(name, draft)
+        group = self._groups.get(name)
+        if group is None:
+            return Receipt(name, position.epoch, position.offset, 0, 0)
+        return await group.receipt(position)
+
+    async def info(self, name: str) -> GroupInfo:
+        """Describe a group; one without members here has its position and nobody in it."""
+        check_group_name(name)
+        group = self._groups.get(name)
+        if group is not None and group.opened.is_set() and not group.ended:
+            return group.info()
+        position = await self.engine.position(name)
+        policy = self.settings.for_group(name).policy.value
+        return GroupInfo(name, 0, position.epoch, position.offset, 0, policy)
+
+    def page(self, after: str | None, limit: int) -> Sequence[GroupInfo]:
+        """Describe the groups with members here by name, at most `limit` of those after the name `after`."""
+        used = (name for name, group in self._groups.items() if group.subscribers)
+        names = nsmallest(limit, (name for name in used if after is None or name > after))
+        return [self._groups[name].info() for name in names]
+
+    @property
+    def groups(self) -> int:
+        """How many groups have members here."""
+        return len(self._groups)
+
+    def _running(self) -> trio.Nursery:
+        if self._nursery is None:
+            raise NotRunning(
+                "Triocast is not running: start the application first (in tests: `async with app.test_app()`)"
+            )
+        return self._nursery
+
+    def _open(self, name: str) -> Group:
+        nursery = self._running()
+        group = self._groups[name] = Group(name, self.settings.for_group(name), self.engine)
+        nursery.start_soon(group.run, self._forget, name=f"group {name}")
+        return group
+
+    def _retire_unused(self, group: Group) -> None:
+        if group.unused and not group.ended:
+            self._forget(group)
+            group.retire()
+
+    def _forget(self, group: Group) -> None:
+        if self._groups.get(group.name) is group:
+            del self._groups[group.name]
+
+    async def _cut_off_the_late(self) -> None:
+        """Abort every ending connection that outlives its time; they come in the order of their deadlines."""
+        while True:
+            if not self._ending:
+                self._ending_changed = trio.Event()
+                await self._ending_changed.wait()
+            deadline, client = self._ending.popleft()
+            if not client.over:
+                await trio.sleep_until(deadline)
+            if not client.over:
+                client.abort()

@@ -1,0 +1,66 @@
+"""What one client has sent and its handler has not taken: a queue bounded by messages and by bytes.
+
+The connection's reader puts, the handler takes; nothing is dropped, the reader waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import trio
+
+
+def size_of(data: str | bytes) -> int:
+    """Return what a payload counts in bytes; text counts as UTF-8 does."""
+    return len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())
+
+
+class Inbound:
+    """One client's queue. It holds at most `max_messages` and `max_bytes`, and always room for one message."""
+
+    def __init__(self, max_messages: int, max_bytes: int) -> None:
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._queue: deque[tuple[str | bytes, int]] = deque()
+        self._bytes = 0
+        self._ended = False
+        self._space = trio.lowlevel.ParkingLot()
+        self._data = trio.lowlevel.ParkingLot()
+        self.used = False  # whether the handler has ever asked for a message
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def __repr__(self) -> str:
+        return f"<Inbound {len(self)} messages, {self._bytes} bytes{', ended' if self._ended else ''}>"
+
+    async def put(self, data: str | bytes) -> None:
+        """Add a message, waiting for room. Cancelled, it was not added."""
+        size = size_of(data)
+        await trio.lowlevel.checkpoint()
+        while self._queue and not self._fits(size):
+            await self._space.park()
+        self._queue.append((data, size))
+        self._bytes += size
+        self._data.unpark()
+
+    async def get(self) -> str | bytes:
+        """Return the oldest message, waiting for one. Raises `trio.EndOfChannel` after the last."""
+        self.used = True
+        await trio.lowlevel.checkpoint()
+        while not self._queue:
+            if self._ended:
+                raise trio.EndOfChannel
+            await self._data.park()
+        data, size = self._queue.popleft()
+        self._bytes -= size
+        self._space.unpark()
+        return data
+
+    def end(self) -> None:
+        """Say that nothing more comes; what is there can still be taken."""
+        self._ended = True
+        self._data.unpark_all()
+
+    def _fits(self, size: int) -> bool:
+        return len(self._queue) < self._max_messages and self._bytes + size <= self._max_bytes

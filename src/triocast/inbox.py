@@ -1,0 +1,80 @@
+"""A group's inbox: a bounded trio memory channel whose places are taken before a message has a position.
+
+It never drops; whoever wants a place waits, and that wait is the first backpressure a publisher feels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import trio
+
+from triocast.core.message import Message
+
+
+class InboxClosed(Exception):
+    """The group has ended; unlike a full inbox, waiting does not help: look the group up again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Asks the broadcaster to fetch what the engine should have delivered up to `offset`."""
+
+    offset: int
+
+
+Item = Message | Recall
+
+
+class Inbox:
+    """What waits for one broadcaster. `reserve` then `put_nowait` (or `release`), each reservation exactly once."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.closed = False
+        self._places = trio.Semaphore(size)
+        self._send, self._receive = trio.open_memory_channel[Item](size)
+
+    def __repr__(self) -> str:
+        return f"<Inbox {len(self)} of {self.size}{', closed' if self.closed else ''}>"
+
+    def __len__(self) -> int:
+        return self._send.statistics().current_buffer_used
+
+    async def reserve(self) -> None:
+        """Wait, first come first served, for a place.
+
+        Raises `InboxClosed` once the group has ended. Cancelled, no place is held.
+        """
+        if not self.closed:
+            await self._places.acquire()
+        if self.closed:
+            raise InboxClosed
+
+    def release(self) -> None:
+        """Give a reserved place back unused."""
+        self._places.release()
+
+    def put_nowait(self, item: Item) -> None:
+        """Fill a reserved place; after the group's end there is nobody to read it and it is let go."""
+        if not self.closed:
+            self._send.send_nowait(item)
+
+    async def take(self) -> list[Item]:
+        """Wait for something, then take all there is, in order, and free the places."""
+        items = [await self._receive.receive()]
+        while True:
+            try:
+                items.append(self._receive.receive_nowait())
+            except trio.WouldBlock:
+                break
+        for _ in items:
+            self._places.release()
+        return items
+
+    def close(self) -> None:
+        """End the inbox: who waits for a place, or comes for one, gets `InboxClosed`."""
+        self.closed = True
+        self._receive.close()
+        for _ in range(self._places.statistics().tasks_waiting):
+            self._places.release()

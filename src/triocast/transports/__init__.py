@@ -1,0 +1,1 @@
+"""The ways out to clients; each is a `triocast.connection.Transport`."""
