@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections import deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -73,7 +73,7 @@ class Connection:
         settings = hub.settings
         self._inbound = Inbound(settings.max_inbound, settings.max_inbound_bytes)
         self._subscriptions: dict[str, Subscription | None] = {}  # None while joining
-        self._ready: deque[Subscription] = deque()
+        self._ready: OrderedDict[Subscription, None] = OrderedDict()  # in the order they were woken
         self._work = trio.lowlevel.ParkingLot()
         self._turn = trio.Lock()
         self.scope = trio.CancelScope()
@@ -173,14 +173,14 @@ class Connection:
         """Leave a group; nothing more of it is sent once this returns. Harmless if it is no member."""
         subscription = self._subscriptions.pop(name, None)
         if subscription is not None:
-            self._hub.leave(subscription)
+            self._leave(subscription)
         await trio.lowlevel.checkpoint()
 
     # What groups and the hub do
 
     def wake(self, subscription: Subscription) -> None:
         """Take note that there is something to take; the writer does the rest."""
-        self._ready.append(subscription)
+        self._ready[subscription] = None
         self._work.unpark()
 
     def end(self, close: Close) -> None:
@@ -226,7 +226,7 @@ class Connection:
         while True:
             while not self._ready:
                 await self._work.park()
-            subscription = self._ready.popleft()
+            subscription, _ = self._ready.popitem(last=False)
             try:
                 await self._write_some(subscription)
             except trio.BrokenResourceError:
@@ -234,7 +234,7 @@ class Connection:
                 self._leave_groups()
                 return
             if not subscription.settle():
-                self._ready.append(subscription)
+                self._ready[subscription] = None
 
     async def _write_some(self, subscription: Subscription) -> None:
         async with self._turn:  # also a checkpoint: a transport that never waits can't keep the event loop
@@ -246,7 +246,11 @@ class Connection:
         while self._subscriptions:
             _, subscription = self._subscriptions.popitem()
             if subscription is not None:
-                self._hub.leave(subscription)
+                self._leave(subscription)
+
+    def _leave(self, subscription: Subscription) -> None:
+        self._ready.pop(subscription, None)  # a stalled client that comes and goes must not fill it
+        self._hub.leave(subscription)
 
     def _check_open(self) -> None:
         if self.ended:

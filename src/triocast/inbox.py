@@ -61,8 +61,11 @@ class Inbox:
             self._send.send_nowait(item)
 
     async def take(self) -> list[Item]:
-        """Wait for something, then take all there is, in order, and free the places."""
-        items = [await self._receive.receive()]
+        """Wait for something, then take all there is, in order, and free the places. Raises `InboxClosed`."""
+        try:
+            items = [await self._receive.receive()]
+        except trio.ClosedResourceError:
+            raise InboxClosed from None
         while True:
             try:
                 items.append(self._receive.receive_nowait())

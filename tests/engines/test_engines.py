@@ -1,0 +1,192 @@
+"""The suite that every engine passes: what a group's members see, and what publishers are told, whatever the delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import pytest
+import trio
+import trio.testing
+
+from tests.engines.unkind import UnkindEngine
+from triocast import Draft, Gap, GapReason, Message, Position, Receipt, Settings
+from triocast.connection import open_connection
+from triocast.engines import Engine
+from triocast.engines.memory import MemoryEngine
+from triocast.hub import Hub
+from triocast.inbox import Inbox
+from triocast.testing import MemoryTransport
+
+MakeEngine = Callable[[Settings], Engine]
+
+ENGINES: dict[str, MakeEngine] = {
+    "memory": MemoryEngine,
+    **{f"unkind-{seed}": lambda settings, seed=seed: UnkindEngine(settings, seed) for seed in range(5)},
+}
+
+
+@pytest.fixture(params=list(ENGINES))
+def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
+    return ENGINES[request.param]
+
+
+def seen(transport: MemoryTransport) -> list[int | tuple[int, int]]:
+    """Offsets of messages, and first and last of gaps, in the order the client got them."""
+    told: list[int | tuple[int, int]] = []
+    for entry in transport.received:
+        assert isinstance(entry, Message | Gap)
+        told.append(entry.offset if isinstance(entry, Message) else (entry.first, entry.last))
+    return told
+
+
+def covered(transport: MemoryTransport) -> list[int]:
+    """Every offset that was delivered or named by a gap."""
+    spans = (each if isinstance(each, tuple) else (each, each) for each in seen(transport))
+    return [offset for first, last in spans for offset in range(first, last + 1)]
+
+
+async def member(hub: Hub, group: str, transport: MemoryTransport, task_status: trio.TaskStatus[None]) -> None:
+    async with open_connection(hub, transport) as connection:
+        await connection.join(group)
+        task_status.started()
+        await trio.sleep_forever()
+
+
+async def test_members_get_every_offset_once_and_in_order(
+    make_engine: MakeEngine, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    settings = Settings(history_size=1000)
+    hub = Hub(settings, make_engine(settings))
+    await nursery.start(hub.run)
+    clients = [MemoryTransport() for _ in range(3)]
+    for client in clients:
+        await nursery.start(member, hub, "g", client)
+    async with trio.open_nursery() as publishers:
+        for publisher in range(4):
+            for count in range(25):
+                publishers.start_soon(hub.publish, "g", Draft.of(f"{publisher}:{count}"))
+    await trio.testing.wait_all_tasks_blocked()
+    for client in clients:
+        assert seen(client) == list(range(1, 101))
+    assert clients[0].received == clients[1].received == clients[2].received
+
+
+async def test_what_history_lost_is_named_by_a_gap_in_its_place(
+    make_engine: MakeEngine, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    settings = Settings(history_size=0)
+    engine = make_engine(settings)
+    hub = Hub(settings, engine)
+    await nursery.start(hub.run)
+    client = MemoryTransport()
+    await nursery.start(member, hub, "g", client)
+    for count in range(60):
+        await hub.publish("g", Draft.of(count))
+    await trio.testing.wait_all_tasks_blocked()
+    assert covered(client) == list(range(1, 61))
+    gaps = [entry for entry in client.received if isinstance(entry, Gap)]
+    assert all(gap.reason is GapReason.LOST for gap in gaps)
+    assert bool(gaps) == (engine.name == "unkind")
+
+
+async def test_receipts_tell_position_and_audience(
+    make_engine: MakeEngine, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    settings = Settings()
+    hub = Hub(settings, make_engine(settings))
+    await nursery.start(hub.run)
+    first = await hub.publish("g", Draft.of("before anyone came"))
+    assert (first.offset, first.subscribers, first.behind) == (1, 0, 0)
+    await nursery.start(member, hub, "g", MemoryTransport())
+    await nursery.start(member, hub, "g", MemoryTransport())
+    second = await hub.publish("g", Draft.of("to two"))
+    assert second == Receipt("g", first.epoch, 2, 2, 0)
+
+
+async def test_a_newcomer_gets_what_comes_after_it_joined(
+    make_engine: MakeEngine, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    settings = Settings()
+    hub = Hub(settings, make_engine(settings))
+    await nursery.start(hub.run)
+    for count in range(5):
+        await hub.publish("g", Draft.of(count))
+    client = MemoryTransport()
+    await nursery.start(member, hub, "g", client)
+    await hub.publish("g", Draft.of("new"))
+    await trio.testing.wait_all_tasks_blocked()
+    assert seen(client) == [6]
+
+
+async def test_groups_do_not_mix(
+    make_engine: MakeEngine, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    settings = Settings()
+    hub = Hub(settings, make_engine(settings))
+    await nursery.start(hub.run)
+    clients = {name: MemoryTransport() for name in "abc"}
+    for name, client in clients.items():
+        await nursery.start(member, hub, name, client)
+    order = list("abc" * 20)
+    Random(1).shuffle(order)
+    for name in order:
+        await hub.publish(name, Draft.of(name))
+    await trio.testing.wait_all_tasks_blocked()
+    for name, client in clients.items():
+        assert [entry.data.decode() for entry in client.received if isinstance(entry, Message)] == [name] * 20
+
+
+async def test_a_publish_cancelled_while_the_inbox_is_full_was_not_published(
+    make_engine: MakeEngine, autojump_clock: trio.testing.MockClock
+) -> None:
+    settings = Settings()
+    engine = MemoryEngine(settings) if make_engine is MemoryEngine else make_engine(settings)
+    inbox = Inbox(2)
+    async with engine.subscribe("g", inbox):
+        published = 0
+        with trio.move_on_after(5) as patience:
+            while True:  # however many places an engine has on the way
+                await engine.publish("g", Draft.of(published))
+                published += 1
+        assert patience.cancelled_caught
+        assert (await engine.position("g")).offset == published
+        inbox.close()
+
+
+async def test_history_is_read_oldest_first_after_an_offset(
+    make_engine: MakeEngine, autojump_clock: trio.testing.MockClock
+) -> None:
+    settings = Settings(history_size=10)
+    engine = make_engine(settings)
+    positions = [await engine.publish("g", Draft.of(count)) for count in range(15)]
+    assert [position.offset for position in positions] == list(range(1, 16))
+    page = await engine.read("g", after=0, limit=4)
+    assert page.position == positions[-1]
+    assert [message.offset for message in page.messages] == [6, 7, 8, 9]
+    rest = await engine.read("g", after=13, limit=100)
+    assert [message.position for message in rest.messages] == positions[-2:]
+    assert [message.data for message in rest.messages] == [b"13", b"14"]
+
+
+async def test_an_unknown_group_has_no_position(make_engine: MakeEngine) -> None:
+    engine = make_engine(Settings())
+    assert await engine.position("nobody") == Position("", 0)
+    assert (await engine.read("nobody", 0, 10)).messages == ()
+
+
+async def test_the_unkind_engine_is_unkind(autojump_clock: trio.testing.MockClock) -> None:
+    """The suite proves nothing if its worst engine behaves."""
+    settings = Settings(inbox=1000)
+    engine = UnkindEngine(settings, seed=0)
+    inbox = Inbox(5000)
+    got: list[int] = []
+    async with engine.subscribe("g", inbox):
+        for count in range(500):
+            await engine.publish("g", Draft.of(count))
+            await trio.sleep(0.1)
+        got.extend(item.offset for item in await inbox.take() if isinstance(item, Message))
+    assert got != sorted(got)
+    assert len(set(got)) < len(got)
+    assert engine.lost > 0
+    assert set(range(1, 400)) - set(got)
