@@ -92,9 +92,7 @@ class Settings(GroupSettings):
     ] = ()
     trusted_proxies: Annotated[
         tuple[str, ...],
-        Meta(
-            description="addresses or networks of proxies whose X-Forwarded-* headers are believed; 'unix' for a Unix socket"
-        ),
+        Meta(description="proxies (an address, a network, or unix) whose X-Forwarded-* headers are believed"),
     ] = ()
 
     max_message: Annotated[Count, Meta(description="bytes in one message, published or sent by a client")] = 1 * MIB
@@ -113,9 +111,7 @@ class Settings(GroupSettings):
     ] = 256 * MIB
     position_ttl: Annotated[
         Seconds,
-        Meta(
-            description="seconds a position is remembered; a phone that was off overnight can still be told what it missed"
-        ),
+        Meta(description="seconds a position is remembered; a phone off overnight can still be told what it missed"),
     ] = 86_400.0
     max_inbound: Annotated[Count, Meta(description="messages from one client that wait for its handler")] = 64
     max_inbound_bytes: Annotated[Count, Meta(description="bytes from one client that wait for its handler")] = 1 * MIB

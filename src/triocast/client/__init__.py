@@ -1,0 +1,16 @@
+"""A client for listening: `async with open_listener(url, groups) as messages: async for message in messages`.
+
+Works against any Triocast server; it shares nothing with one but the rule for group names and the close
+codes.
+"""
+
+from triocast.client.backoff import BackoffSettings as BackoffSettings
+from triocast.client.connection import ListenerSettings as ListenerSettings
+from triocast.client.errors import CannotConnect as CannotConnect
+from triocast.client.errors import HandshakeRefused as HandshakeRefused
+from triocast.client.errors import InvalidURL as InvalidURL
+from triocast.client.errors import ListenerClosed as ListenerClosed
+from triocast.client.listener import Listener as Listener
+from triocast.client.listener import Lost as Lost
+from triocast.client.listener import Received as Received
+from triocast.client.listener import open_listener as open_listener

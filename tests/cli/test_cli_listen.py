@@ -1,0 +1,196 @@
+"""`triocast listen` as a process, against a small WebSocket server."""
+
+import json
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+
+import pytest
+import trio
+import trio_websocket
+
+PATIENCE = 30
+
+
+class Process:
+    """The command, running; its two outputs read line by line."""
+
+    def __init__(self, process):
+        self.process = process
+        self._rest = {"stdout": b"", "stderr": b""}
+
+    async def line(self, name="stdout"):
+        stream = getattr(self.process, name)
+        while b"\n" not in self._rest[name]:
+            data = await stream.receive_some()
+            if not data:
+                break
+            self._rest[name] += data
+        line, _, self._rest[name] = self._rest[name].partition(b"\n")
+        return line.decode()
+
+    async def end(self):
+        """Wait for the end; return the exit code and what was left to read on standard error."""
+        code = await self.process.wait()
+        rest = self._rest["stderr"]
+        async for data in self.process.stderr:
+            rest += data
+        assert b"Traceback" not in rest
+        return code, rest.decode()
+
+
+@asynccontextmanager
+async def listening(handler, *arguments):
+    """Serve `handler` and run the command against it."""
+    async with trio.open_nursery() as nursery:
+        serve = partial(trio_websocket.serve_websocket, handler, "127.0.0.1", 0, None, disconnect_timeout=1)
+        server = await nursery.start(serve)
+        url = f"http://127.0.0.1:{server.port}"
+        command = [sys.executable, "-m", "triocast", "listen", *arguments, "--url", url]
+        with trio.fail_after(PATIENCE):
+            process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            try:
+                yield Process(process)
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE):
+                    await process.wait()
+                await process.stdout.aclose()
+                await process.stderr.aclose()
+        nursery.cancel_scope.cancel()
+
+
+def sending(*messages, close=None):
+    """Return a handler that sends `messages`, then closes, or waits for the other side to leave."""
+
+    async def handle(request):
+        websocket = await request.accept()
+        for message in messages:
+            await websocket.send_message(message)
+        if close is not None:
+            await websocket.aclose(*close)
+        with suppress(trio_websocket.ConnectionClosed):
+            await websocket.get_message()
+
+    return handle
+
+
+async def test_messages_are_printed_one_a_line_as_they_come():
+    async with listening(sending("one", "", b"\xf0\x9f\x8e\x84", "zwölf"), "chat") as command:
+        assert (await command.line("stderr")).startswith("triocast: listening to chat at http://127.0.0.1:")
+        assert [await command.line() for _ in range(4)] == ["one", "", "🎄", "zwölf"]
+
+
+async def test_json_names_the_group_of_every_message_of_several_groups():
+    async def handle(request):
+        await sending(request.path, b"\x00")(request)
+
+    async with listening(handle, "a", "b", "a", "--json", "--count", "4", "--quiet") as command:
+        told = [json.loads(await command.line()) for _ in range(4)]
+        assert await command.end() == (0, "")
+    # In order within a group; between groups there is none.
+    assert [message for message in told if message["group"] == "a"] == [
+        {"group": "a", "data": "/ws?group=a"},
+        {"group": "a", "b64data": "AA=="},
+    ]
+    assert [message for message in told if message["group"] == "b"] == [
+        {"group": "b", "data": "/ws?group=b"},
+        {"group": "b", "b64data": "AA=="},
+    ]
+
+
+async def test_count_ends_it_after_so_many_messages():
+    async with listening(sending("one", "two", "three"), "chat", "-n", "2", "-q") as command:
+        assert [await command.line() for _ in range(3)] == ["one", "two", ""]
+        assert await command.end() == (0, "")
+
+
+async def test_a_lost_connection_is_told_and_made_anew():
+    handlers = [sending("before", close=(1012, "the server is restarting")), sending("after")]
+
+    async def handle(request):
+        await handlers.pop(0)(request)
+
+    async with listening(handle, "chat") as command:
+        assert await command.line() == "before"
+        await command.line("stderr")
+        told = await command.line("stderr")
+        assert told.startswith("triocast: connection lost (closed with 1012: the server is restarting); back in ")
+        assert await command.line() == "after"
+
+
+@pytest.mark.parametrize(
+    ("close", "arguments", "told"),
+    [
+        ((1008, "publishing is off here"), [], "triocast: closed with 1008: publishing is off here\n"),
+        ((4500, "banned"), ["--json"], "triocast: closed with 4500: banned\n"),
+        ((1012, "restarting"), ["--no-reconnect"], "triocast: closed with 1012: restarting\n"),
+    ],
+)
+async def test_a_close_that_is_final_exits_with_1_and_its_reason(close, arguments, told):
+    async with listening(sending("last", close=close), "chat", "--quiet", *arguments) as command:
+        assert "last" in await command.line()
+        assert await command.end() == (1, told)
+
+
+async def test_a_normal_close_is_a_success():
+    async with listening(sending(close=(1000, "")), "chat") as command:
+        await command.line("stderr")
+        assert await command.end() == (0, "triocast: the server closed the connection\n")
+
+
+async def test_a_message_that_is_too_big_says_which_option_helps():
+    async with listening(sending("x" * 11), "chat", "--max-message", "10", "-q") as command:
+        code, err = await command.end()
+    assert code == 1
+    assert "closed with 1009" in err
+    assert "--max-message" in err
+
+
+async def test_a_refusal_exits_with_1_and_what_the_server_said():
+    async def handle(request):
+        await request.reject(403, body=b'{"error": {"code": "forbidden", "message": "not your group"}}')
+
+    async with listening(handle, "chat") as command:
+        assert await command.end() == (1, "triocast: refused with 403: not your group\n")
+
+
+async def test_ctrl_c_says_goodbye_and_ends_it_quietly():
+    codes = []
+    all_closed = trio.Event()
+
+    async def handle(request):
+        websocket = await request.accept()
+        with suppress(trio_websocket.ConnectionClosed):
+            await websocket.get_message()
+        codes.append(websocket.closed.code)
+        if len(codes) == 2:
+            all_closed.set()
+
+    async with listening(handle, "chat", "other", "--json") as command:
+        await command.line("stderr")
+        command.process.send_signal(signal.SIGINT)
+        code, err = await command.end()
+        assert (code, err.strip()) == (130, "")
+        await all_closed.wait()
+    assert codes == [1000, 1000]
+
+
+async def test_a_reader_that_leaves_ends_it_quietly():
+    go_on = trio.Event()
+
+    async def handle(request):
+        websocket = await request.accept()
+        await go_on.wait()
+        with suppress(trio_websocket.ConnectionClosed):
+            await websocket.send_message("to nobody")
+            await websocket.get_message()
+
+    async with listening(handle, "chat") as command:
+        await command.line("stderr")
+        await command.process.stdout.aclose()
+        go_on.set()
+        assert await command.end() == (1, "")
