@@ -72,7 +72,7 @@ def open_door(app: Quart, max_handshakes: int) -> None:
             finally:
                 slot.release()
 
-    app.asgi_websocket_class = WebsocketWithDoor  # type: ignore[assignment]
+    app.asgi_websocket_class = WebsocketWithDoor
 
 
 class _Slot:

@@ -171,7 +171,7 @@ class Refusal(HTTPException):
     """Answers a handshake with an error instead of accepting it."""
 
     def __init__(self, response: Response) -> None:
-        super().__init__(response=response)  # type: ignore[arg-type]
+        super().__init__(response=response)
         self.code = response.status_code
 
 
@@ -179,7 +179,7 @@ class _Handshake:
     """Quart's websocket with the answer's headers and subprotocol filled in."""
 
     def __init__(self, headers: dict[str, str], subprotocol: str | None) -> None:
-        self._websocket = websocket._get_current_object()  # noqa: SLF001 - how Werkzeug's proxies are read
+        self._websocket = cast("Any", websocket)._get_current_object()  # noqa: SLF001 - how Werkzeug's proxies are read
         self._headers = headers
         self._subprotocol = subprotocol
 

@@ -50,6 +50,7 @@ class Hub:
         self._ending_changed = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._stopped = trio.Event()
+        self._ended = trio.Event()
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else "running" if self.running else "not running"
@@ -69,6 +70,7 @@ class Hub:
         """Run until `stop` is called or the task is cancelled; ready once `task_status.started()` is called."""
         self.draining = False
         self._stopped = trio.Event()
+        self._ended = trio.Event()
         async with trio.open_nursery() as nursery:
             await nursery.start(self.engine.run)
             nursery.start_soon(self._cut_off_the_late)
@@ -78,11 +80,16 @@ class Hub:
                 await self._stopped.wait()
             finally:
                 self._nursery = None
+                self._ended.set()
                 nursery.cancel_scope.cancel()
 
     def start_soon(self, task: Callable[..., Awaitable[None]], *args: object) -> None:
         """Run a task of the application's around the hub, in the hub's nursery."""
         self._running().start_soon(task, *args)
+
+    async def wait_ended(self) -> None:
+        """Wait until `run` has ended, for whatever cause."""
+        await self._ended.wait()
 
     def stop(self) -> None:
         """End `run`; connections that are left lose their groups."""

@@ -183,12 +183,12 @@ def run_seeded(main: Callable[..., Awaitable[_T]], *args: object, seed: int) -> 
     """
     core = trio._core._run  # noqa: SLF001 - trio's documented way for hypothesis, not exported
     allowed, state = core._ALLOW_DETERMINISTIC_SCHEDULING, core._r.getstate()  # noqa: SLF001
-    core._ALLOW_DETERMINISTIC_SCHEDULING = True  # noqa: SLF001
+    core._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc] # noqa: SLF001
     core._r.setstate(random.Random(seed).getstate())  # noqa: S311, SLF001 - a schedule, not a secret
     try:
         return trio.run(main, *args, clock=trio.testing.MockClock(autojump_threshold=0))
     finally:
-        core._ALLOW_DETERMINISTIC_SCHEDULING = allowed  # noqa: SLF001
+        core._ALLOW_DETERMINISTIC_SCHEDULING = allowed  # type: ignore[misc] # noqa: SLF001
         core._r.setstate(state)  # noqa: SLF001
 
 

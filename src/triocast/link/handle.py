@@ -1,0 +1,68 @@
+"""What an application may know of, and do to, the connection under it: one handle in `scope["state"]`.
+
+It never exposes the socket: whoever wants to write asks the link's writer.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import trio
+
+LINK_KEY = "triocast.link"
+"""The key in `scope["state"]` under which an application finds its `Handle`."""
+
+
+class Underneath(Protocol):
+    """What the handle needs of the connection."""
+
+    gone: trio.Event
+
+    @property
+    def terminating(self) -> bool: ...
+    async def wait_terminating(self) -> None: ...
+    def reset(self) -> None: ...
+
+
+class Handle:
+    """One connection, as its application sees it.
+
+    `progress_watched` says that a write making no progress for `write_timeout` ends the connection, so that nobody
+    above needs a deadline around `send`.
+    """
+
+    __slots__ = ("_link",)
+
+    progress_watched = True
+
+    def __init__(self, link: Underneath) -> None:
+        self._link = link
+
+    @property
+    def is_gone(self) -> bool:
+        """True from the moment that the client's end is seen, or the connection is reset."""
+        return self._link.gone.is_set()
+
+    async def wait_gone(self) -> None:
+        """Wait until the client is gone; returns even while messages of its are still unread. Cancellable."""
+        await self._link.gone.wait()
+
+    @property
+    def is_terminating(self) -> bool:
+        """True once the server accepts no more connections."""
+        return self._link.terminating
+
+    async def wait_terminating(self) -> None:
+        """Wait until the server begins to stop. Cancellable."""
+        await self._link.wait_terminating()
+
+    def abort(self) -> None:
+        """Reset the connection now (TCP RST): nothing more is written, unsent bytes are dropped. Harmless twice."""
+        self._link.reset()
+
+    def __deepcopy__(self, memo: object) -> Handle:
+        # Middleware copies scopes deeply (Hypercorn's ProxyFixMiddleware does); a connection has no second copy.
+        return self
+
+    def __repr__(self) -> str:
+        return f"<Handle {'gone' if self.is_gone else 'open'}>"

@@ -1,0 +1,55 @@
+"""Which requests are refused before any handler hears of them: plain decisions on a request's head.
+
+It never answers, and never sees a body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import h11
+
+VERSIONS = {b"1.0", b"1.1"}
+# Read as text on the way to a handler, which is ASCII by their grammar (RFC 9110, 5.5 and RFC 6455, 4.1).
+HANDSHAKE_HEADERS = {b"connection", b"upgrade"}
+HANDSHAKE_PREFIX = b"sec-websocket-"
+
+
+def refusal(request: h11.Request, max_header: int) -> int | None:
+    """Return the status to refuse `request` with, or None to serve it; `max_header` is in bytes."""
+    if request.http_version not in VERSIONS:
+        return 400  # such as the first line of HTTP/2 by prior knowledge, which is not spoken in plain text
+    if request.method == b"CONNECT":
+        return 405
+    if head_size(request) > max_header:
+        return 431
+    if not all(host.isascii() for host in _values(request.headers, b"host")):
+        return 400
+    if wants_websocket(request) and not _handshake_is_ascii(request):
+        return 400
+    return None
+
+
+def head_size(request: h11.Request) -> int:
+    """Return the bytes of the request's line and headers, with what separates them."""
+    line = len(request.method) + len(request.target) + len(b"  HTTP/1.1\r\n")
+    return line + sum(len(name) + len(value) + len(b": \r\n") for name, value in request.headers)
+
+
+def wants_websocket(request: h11.Request) -> bool:
+    """Say whether `request` asks to become a WebSocket."""
+    tokens = b",".join(_values(request.headers, b"connection")).lower().split(b",")
+    upgrades = [value.strip().lower() for value in _values(request.headers, b"upgrade")]
+    return request.method == b"GET" and upgrades == [b"websocket"] and b"upgrade" in map(bytes.strip, tokens)
+
+
+def _handshake_is_ascii(request: h11.Request) -> bool:
+    return all(
+        value.isascii()
+        for name, value in request.headers
+        if name in HANDSHAKE_HEADERS or name.startswith(HANDSHAKE_PREFIX)
+    )
+
+
+def _values(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> Iterator[bytes]:
+    return (value for name, value in headers if name == wanted)

@@ -1,0 +1,133 @@
+"""Serves until a signal, then leaves in order: no new connections, clients told, the rest cut off after the grace time.
+
+It knows neither HTTP nor groups.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import signal
+import sys
+from collections.abc import Sequence
+
+import trio
+
+from triocast.errors import TriocastError
+from triocast.extension import Triocast
+from triocast.link.host import Host, open_host
+from triocast.serve.listeners import Listening, open_listeners
+from triocast.serve.welcome import welcome
+from triocast.settings import Settings
+from triocast.web.app import create_app
+
+SPARE_CONNECTIONS = 1024  # beside max_connections, for publishers and health checks
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+logger = logging.getLogger("triocast.serve")
+
+
+class HubEnded(TriocastError):
+    """The hub ended by itself: a bug, and nothing that a server can go on without."""
+
+    code = "hub_ended"
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGINT or SIGTERM and return 0; a second signal ends the process at once.
+
+    Raises `CannotListen`, `StartFailed`, `HubEnded`.
+    """
+    raise_file_limit()
+    try:
+        trio.run(serve, settings)
+    except BaseExceptionGroup as group:
+        raise _only_leaf(group) from group
+    return 0
+
+
+async def serve(settings: Settings) -> None:
+    """Listen, serve, and leave within `grace` of the first signal."""
+    app = create_app(settings)
+    push: Triocast = app.extensions["triocast"]
+    async with open_listeners(settings) as listening, open_host(app, settings) as host, trio.open_nursery() as watch:
+        async with trio.open_nursery() as connections:
+            signal_name = await _serve_until_signal(settings, listening, host, push, connections)
+            logger.info("stopping", extra={"signal": signal_name, "clients": push.hub.connections})
+            watch.start_soon(_cut_off_after, settings.grace, host, connections)
+            for each in listening:
+                await each.listener.aclose()
+            await _tell_all_to_go(host, push)
+        watch.cancel_scope.cancel()
+    logger.info("stopped")
+
+
+async def _serve_until_signal(
+    settings: Settings, listening: Sequence[Listening], host: Host, push: Triocast, connections: trio.Nursery
+) -> str:
+    with trio.open_signal_receiver(*SIGNALS) as signals:
+        async with trio.open_nursery() as accepting:
+            accepting.start_soon(_accept, host, settings, listening, connections)
+            accepting.start_soon(_watch_hub, push)
+            _announce(settings, listening)
+            number = await anext(aiter(signals))
+            accepting.cancel_scope.cancel()
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_DFL)  # the second one ends the process, whatever it is doing
+    return signal.Signals(number).name
+
+
+async def _accept(host: Host, settings: Settings, listening: Sequence[Listening], connections: trio.Nursery) -> None:
+    limit = settings.max_connections + SPARE_CONNECTIONS
+
+    async def serve_one(stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
+        if len(host) >= limit:
+            logger.warning("connection refused: %d are open", limit)
+            await trio.aclose_forcefully(stream)
+        else:
+            await host.serve(stream)
+
+    listeners = [each.listener for each in listening]
+    await trio.serve_listeners(serve_one, listeners, handler_nursery=connections)
+
+
+async def _watch_hub(push: Triocast) -> None:
+    await push.hub.wait_ended()
+    raise HubEnded("the hub ended by itself; the log says why")
+
+
+async def _tell_all_to_go(host: Host, push: Triocast) -> None:
+    push.hub.draining = True
+    await host.terminate()
+    await push.hub.drain()
+
+
+async def _cut_off_after(grace: float, host: Host, connections: trio.Nursery) -> None:
+    await trio.sleep(grace)
+    logger.warning("connections outlived the grace time and are cut off", extra={"connections": len(host)})
+    host.reset_all()
+    connections.cancel_scope.cancel()
+
+
+def _announce(settings: Settings, listening: Sequence[Listening]) -> None:
+    addresses = [each.address for each in listening]
+    sys.stdout.write(welcome(settings, addresses))
+    sys.stdout.flush()
+    logger.info("listening", extra={"addresses": [str(address) for address in addresses]})
+
+
+def raise_file_limit() -> None:
+    """Allow this process as many open files as it may have: every client is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (ValueError, OSError):  # macOS says "unlimited" and means less
+            logger.debug("the limit of open files stays at %d", soft)
+
+
+def _only_leaf(error: BaseException) -> BaseException:
+    """Unwrap what nurseries wrapped, as long as there is one error in it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,12 @@
+"""The HTTP and WebSocket face of Triocast, as Quart blueprints; thin: parse, call, answer."""
+
+from triocast.web.app import create_app as create_app
+from triocast.web.blueprint import routes as routes
+from triocast.web.errors import answer_errors_with_json as answer_errors_with_json
+from triocast.web.forwarded import Forwarded as Forwarded
+from triocast.web.gate import Gate as Gate
+from triocast.web.groups import group_routes as group_routes
+from triocast.web.health import health_routes as health_routes
+from triocast.web.limits import bound_bodies as bound_bodies
+from triocast.web.publish import publish_routes as publish_routes
+from triocast.web.socket import socket_routes as socket_routes

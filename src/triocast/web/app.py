@@ -1,0 +1,56 @@
+"""The served application, made of the parts that anybody can use."""
+
+from __future__ import annotations
+
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from triocast.engines import Engine
+from triocast.extension import Triocast
+from triocast.settings import Settings
+from triocast.web.blueprint import routes
+from triocast.web.errors import answer_errors_with_json
+from triocast.web.forwarded import Forwarded
+from triocast.web.gate import Gate
+from triocast.web.limits import bound_bodies
+
+WELCOME = """\
+This is Triocast: server push, by groups.
+
+Listen:   wscat -c {ws}/ws/sample
+Publish:  curl {key}-d 'hello' {http}/publish/sample
+          http --form POST {http}/publish/sample {httpie_key}msg='hello'
+Look:     curl {key}{http}/groups
+
+Every client that is connected to /ws/sample gets the message.
+"""
+
+
+def create_app(settings: Settings, *, engine: Engine | None = None, harden: bool = True) -> QuartTrio:
+    """Return the application that `triocast serve` serves; its Triocast is `app.extensions["triocast"]`."""
+    app = QuartTrio("triocast.web", static_folder=None)
+    app.url_map.merge_slashes = False  # a slash too many is a bad group name, not a redirect
+    push = Triocast(app, settings, engine=engine, harden=harden)
+    bound_bodies(app, settings)
+    app.asgi_app = Forwarded(Gate(app.asgi_app), settings.trusted_proxies)  # type: ignore[method-assign, arg-type, assignment]
+    answer_errors_with_json(app)
+    app.register_blueprint(routes(push))
+
+    @app.get("/")
+    async def welcome() -> Response:
+        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        return Response(_welcome(settings), headers=headers, content_type="text/plain; charset=utf-8")
+
+    return app
+
+
+def _welcome(settings: Settings) -> str:
+    """Say what this is and what to type, with the address that the client has used."""
+    key = settings.api_key is not None
+    address = f"{'s' if request.scheme == 'https' else ''}://{request.headers.get('Host', 'HOST')}"
+    return WELCOME.format(
+        ws=f"ws{address}",
+        http=f"http{address}",
+        key="-H 'X-API-Key: KEY' " if key else "",
+        httpie_key="X-API-Key:KEY " if key else "",
+    )

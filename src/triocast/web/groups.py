@@ -1,0 +1,57 @@
+"""Looking at groups over HTTP: `GET /groups`, a page at a time, and `GET /groups/<group>`."""
+
+from __future__ import annotations
+
+from quart import Blueprint, Response, request
+from werkzeug.exceptions import BadRequest
+
+from triocast.core.access import deny
+from triocast.extension import Triocast
+from triocast.web import query
+from triocast.web.errors import answer_errors_with_json
+from triocast.web.guard import caller, denied, lock
+from triocast.web.names import GROUP, know_group_names
+from triocast.web.publish import fresh_json
+
+PAGE = 100
+MAX_PAGE = 1000  # about 150 KB of JSON
+
+
+def group_routes(push: Triocast, name: str = "triocast_groups") -> Blueprint:
+    """Return a blueprint that shows the groups of `push` to whoever may publish."""
+    blueprint = Blueprint(name, __name__)
+    answer_errors_with_json(blueprint)
+    know_group_names(blueprint)
+
+    @blueprint.before_request
+    async def guard() -> Response | None:
+        return denied(deny(caller(), lock(push.settings)))
+
+    @blueprint.get("/groups")
+    async def groups() -> Response:
+        limit = _limit(request.query_string)
+        found = push.hub.page(_after(request.query_string), limit + 1)  # one more tells whether there is more
+        page = found[:limit]
+        return fresh_json({"groups": page, "next": page[-1].group if len(found) > limit else None})
+
+    @blueprint.get(f"/groups/{GROUP}")
+    async def one_group(group: str) -> Response:
+        return fresh_json(await push.hub.info(group))
+
+    return blueprint
+
+
+def _limit(query_string: bytes) -> int:
+    asked = query.texts(query_string, "limit") or [str(PAGE)]
+    if len(asked) == 1 and asked[0].isascii() and asked[0].isdigit() and len(asked[0]) <= 4:
+        limit = int(asked[0])
+        if 1 <= limit <= MAX_PAGE:
+            return limit
+    raise BadRequest(f"limit is a number from 1 to {MAX_PAGE} ({PAGE} if left out), given once")
+
+
+def _after(query_string: bytes) -> str | None:
+    asked = query.texts(query_string, "after")
+    if len(asked) > 1:
+        raise BadRequest("after is the name of the group that the page follows (the last page's 'next'), given once")
+    return asked[0] if asked else None

@@ -1,0 +1,120 @@
+"""Bounds what a request's body may hold in memory, and how long it may take to arrive.
+
+It decides on ASGI events, before Quart queues them, because Quart's queue has no bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+from quart import Quart, Response
+from quart.utils import encode_headers
+from quart_trio.asgi import TrioASGIHTTPConnection
+
+from triocast.problems import answer
+from triocast.settings import Settings
+from triocast.web.payload import body_limit
+
+Event = dict[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+
+
+def bound_bodies(app: Quart, settings: Settings) -> None:
+    """Give every request of `app` at most the body that a message of `max_message` needs, and `body_timeout`.
+
+    More is answered 413, later 408, and the handler is told that its client is gone. Replaces Quart's own limits.
+    """
+    base: type[TrioASGIHTTPConnection] = app.asgi_http_class  # type: ignore[assignment]
+
+    class BoundedConnection(base):  # type: ignore[valid-type, misc]
+        async def __call__(self, receive: Receive, send: Send) -> None:
+            body = BoundedBody(self.scope, receive, settings)
+            reply = _Reply(send)
+            if body.refusal is None:
+                await super().__call__(body.receive, reply.send)
+            if body.refusal is not None and not reply.started:
+                await _refuse(body, body.refusal, send, settings.close_timeout)
+
+    app.asgi_http_class = BoundedConnection
+    app.config["MAX_CONTENT_LENGTH"] = None
+    app.config["BODY_TIMEOUT"] = None
+
+
+class BoundedBody:
+    """The receiving end of one request; `refusal` is the answer once its body has broken a bound."""
+
+    def __init__(self, scope: Event, receive: Receive, settings: Settings) -> None:
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        self.refusal: Response | None = None
+        self._receive = receive
+        self._timeout = settings.body_timeout
+        self._deadline = trio.current_time() + settings.body_timeout
+        self._limit = body_limit(headers.get(b"content-type", b"").decode("latin1"), settings.max_message)
+        self._size = 0
+        self._complete = False
+        declared = headers.get(b"content-length", b"")
+        # More digits than any limit has are not worth converting (and Python refuses thousands of them).
+        if declared.isdigit() and (len(declared) > 18 or int(declared) > self._limit):
+            self._too_large()
+
+    async def receive(self) -> Event:
+        """Return the next event; `http.disconnect` once a bound is broken."""
+        if self.refusal is not None:
+            return {"type": "http.disconnect"}
+        if self._complete:
+            return await self._receive()
+        with trio.CancelScope(deadline=self._deadline):
+            return self._judge(await self._receive())
+        return self._too_late()
+
+    async def discard(self) -> None:
+        """Take what the client is still sending, and keep none of it; until it is done or gone."""
+        while not self._complete:
+            event = await self._receive()
+            self._complete = event["type"] != "http.request" or not event.get("more_body", False)
+
+    def _judge(self, event: Event) -> Event:
+        if event["type"] != "http.request":
+            return event
+        self._size += len(event.get("body", b""))
+        self._complete = not event.get("more_body", False)
+        return self._too_large() if self._size > self._limit else event
+
+    def _too_large(self) -> Event:
+        message = f"the body is too large: with this content type at most {self._limit} bytes (see max_message)"
+        self.refusal = answer(413, "message_too_large", message)
+        return {"type": "http.disconnect"}
+
+    def _too_late(self) -> Event:
+        message = f"the body did not arrive within {self._timeout:g} seconds (body_timeout)"
+        self.refusal = answer(408, "request_timeout", message)
+        return {"type": "http.disconnect"}
+
+
+class _Reply:
+    """Sends, and remembers whether an answer has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    async def send(self, event: Event) -> None:
+        self.started = True
+        await self._send(event)
+
+
+async def _refuse(body: BoundedBody, response: Response, send: Send, patience: float) -> None:
+    """Send the whole answer, then discard what the client is still sending, for `patience` seconds at most.
+
+    To close at once would reset the connection, and the client would lose the answer that says why.
+    """
+    headers = encode_headers(response.headers)
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    content = await response.get_data(as_text=False)
+    await send({"type": "http.response.body", "body": content, "more_body": True})
+    with trio.move_on_after(patience):
+        await body.discard()
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

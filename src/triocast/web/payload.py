@@ -1,0 +1,109 @@
+"""From what an HTTP request carries to the message it means; pure, and byte for byte wherever that is possible."""
+
+from __future__ import annotations
+
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.http import parse_options_header
+from werkzeug.sansio.multipart import Data, Epilogue, Field, MultipartDecoder, NeedData, Preamble
+
+from triocast.core.message import Draft, Kind
+from triocast.errors import InvalidMessage, UnsupportedKind
+from triocast.web import query
+
+URLENCODED = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data"
+FIELD = "msg"
+ESCAPED = 3  # bytes that one byte of a message takes at most in an urlencoded form
+MULTIPART_OVERHEAD = 8 * 1024  # bytes for boundaries and headers around the one field of a multipart form
+
+ACCEPTED = (
+    "accepted are text/* (or no content type), application/json, application/octet-stream, "
+    "and forms whose only field is 'msg'"
+)
+
+
+def body_limit(content_type: str, max_message: int) -> int:
+    """Return how many bytes a body of this type needs at most to carry a message of `max_message` bytes."""
+    media_type = parse_options_header(content_type)[0]
+    if media_type == URLENCODED:
+        return len(FIELD) + 1 + ESCAPED * max_message
+    return max_message + (MULTIPART_OVERHEAD if media_type == MULTIPART else 0)
+
+
+def from_body(content_type: str, body: bytes) -> Draft:
+    """Return the message that a body of this content type is.
+
+    An urlencoded form whose only field is `msg` is that field's text; any other urlencoded body is text as it stands,
+    because `curl -d` labels whatever it sends so. Raises `UnsupportedKind` and `InvalidMessage`.
+    """
+    media_type, options = parse_options_header(content_type)
+    _check_charset(media_type, options.get("charset", "utf-8"))
+    if media_type == URLENCODED:
+        return Draft.parse(Kind.TEXT, _unwrapped(body))
+    if media_type == MULTIPART:
+        return Draft.parse(Kind.TEXT, _only_field(body, options.get("boundary", "")))
+    kind = _kind(media_type)
+    try:
+        return Draft.parse(kind, body)
+    except InvalidMessage as error:
+        if kind is not Kind.JSON:
+            raise
+        # Some tools say application/json unasked, whatever they send.
+        raise InvalidMessage(f"{error}; to send it as text, say Content-Type: text/plain") from error
+
+
+def from_query(query_string: bytes) -> Draft:
+    """Return the text that the one `msg` of a query is. Raises `InvalidMessage` if there is none, or several."""
+    found = query.values(query_string, FIELD)
+    if len(found) != 1:
+        raise InvalidMessage(f"expected the message as ?{FIELD}=..., exactly once; found it {len(found)} times")
+    return Draft.parse(Kind.TEXT, found[0])
+
+
+def _kind(media_type: str) -> Kind:
+    if not media_type or media_type.startswith("text/"):
+        return Kind.TEXT
+    if media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json")):
+        return Kind.JSON
+    if media_type == "application/octet-stream":
+        return Kind.BINARY
+    raise UnsupportedKind(f"{media_type[:80]!r} names no kind of message: {ACCEPTED}")
+
+
+def _check_charset(media_type: str, charset: str) -> None:
+    # Kept byte for byte, text can't be converted; and subscribers are promised UTF-8.
+    if media_type != "application/octet-stream" and charset.lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise UnsupportedKind(f"text in {charset[:40]!r} is not accepted: send UTF-8")
+
+
+def _unwrapped(body: bytes) -> bytes:
+    name, _, value = body.partition(b"=")
+    return query.decode(value) if name == FIELD.encode() and b"=" in body and b"&" not in body else body
+
+
+def _only_field(body: bytes, boundary: str) -> bytes:
+    """Return the value of the field `msg` of a multipart form that has no other."""
+    if not boundary:
+        raise InvalidMessage("the content type of the multipart form names no boundary")
+    decoder = MultipartDecoder(boundary.encode(), max_parts=1)
+    decoder.receive_data(body)
+    decoder.receive_data(None)
+    value: bytearray | None = None
+    try:
+        while not isinstance(event := decoder.next_event(), Epilogue):
+            match event:
+                case Field(name="msg"):
+                    value = bytearray()
+                case Data(data=data) if value is not None:
+                    value += data
+                case Preamble() | NeedData():
+                    pass
+                case _:
+                    raise UnsupportedKind(f"a multipart form may have one field, {FIELD!r}, and no file: {ACCEPTED}")
+    except RequestEntityTooLarge as error:
+        raise UnsupportedKind(f"a multipart form may have one field only, {FIELD!r}: {ACCEPTED}") from error
+    except ValueError as error:
+        raise InvalidMessage(f"the body is not a multipart form: {error}") from error
+    if value is None:
+        raise UnsupportedKind(f"the multipart form has no field {FIELD!r}: {ACCEPTED}")
+    return bytes(value)

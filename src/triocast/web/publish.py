@@ -1,0 +1,58 @@
+"""Publishing over HTTP: `POST /publish/<group>` with the message as the body, and by GET for trying things out."""
+
+from __future__ import annotations
+
+import msgspec
+from quart import Blueprint, Response, request
+from werkzeug.exceptions import MethodNotAllowed
+
+from triocast.core.access import deny_publish
+from triocast.core.message import Draft
+from triocast.core.names import check_group_name
+from triocast.errors import UnsupportedKind
+from triocast.extension import Triocast
+from triocast.web.errors import answer_errors_with_json
+from triocast.web.guard import caller, denied, lock
+from triocast.web.names import GROUP, know_group_names
+from triocast.web.payload import from_body, from_query
+
+
+def publish_routes(push: Triocast, name: str = "triocast_publish") -> Blueprint:
+    """Return a blueprint that publishes to the groups of `push` for whoever may: with the key, or on this machine."""
+    blueprint = Blueprint(name, __name__)
+    answer_errors_with_json(blueprint)
+    know_group_names(blueprint)
+
+    @blueprint.before_request
+    async def guard() -> Response | None:
+        if request.method == "OPTIONS":
+            return None
+        return denied(deny_publish(caller(), lock(push.settings)))
+
+    @blueprint.route(f"/publish/{GROUP}", methods=["GET", "POST"])
+    async def publish(group: str) -> Response:
+        check_group_name(group)
+        receipt = await push.hub.publish(group, await _draft())
+        return fresh_json(receipt)
+
+    return blueprint
+
+
+def fresh_json(value: object) -> Response:
+    """Return a JSON answer that no cache keeps."""
+    headers = {"Cache-Control": "no-store"}
+    return Response(msgspec.json.encode(value), headers=headers, content_type="application/json")
+
+
+async def _draft() -> Draft:
+    if request.method == "HEAD":  # Quart lets it in wherever GET is; nobody expects it to publish
+        raise MethodNotAllowed(["GET", "POST", "OPTIONS"])
+    if request.method == "GET":
+        return from_query(request.query_string)
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedKind("compressed bodies are not accepted: send it without Content-Encoding")
+    return from_body(request.headers.get("Content-Type", ""), await _body())
+
+
+async def _body() -> bytes:
+    return await request.get_data(cache=False, as_text=False, parse_form_data=False)
