@@ -1,0 +1,74 @@
+"""`nox` proves the project: lint, the tests on every Python there is, and the wheel on its own.
+
+`nox -s simulations` runs the long simulations, which the tests do with fewer seeds.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "tests", "wheel"]
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+PROJECT = nox.project.load_toml("pyproject.toml")
+HERE = Path(__file__).parent
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install the project and the given groups of what its development needs."""
+    session.install("--quiet", "-e", ".", *nox.project.dependency_groups(PROJECT, *groups))
+
+
+@nox.session(python=sys.executable)
+def lint(session: nox.Session) -> None:
+    """Check style, format, types, and that imports go one way."""
+    install(session, "lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+    session.run("lint-imports", "--no-cache")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests."""
+    install(session, "test")
+    session.run("pytest", *session.posargs, env={"PYTHONWARNDEFAULTENCODING": "1"})
+
+
+@nox.session(python=sys.executable)
+def wheel(session: nox.Session) -> None:
+    """Build the wheel, install it alone, and run the README's walkthrough against it."""
+    session.install("--quiet", "build")
+    dist = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(dist), str(HERE), silent=True)
+    alone = Path(session.create_tmp()) / "alone"
+    shutil.rmtree(alone, ignore_errors=True)
+    session.run("python", "-m", "venv", str(alone))
+    session.run(str(alone / "bin/pip"), "install", "--quiet", *map(str, dist.glob("*.whl")), external=True)
+    session.run("python", str(HERE / "tests/wheel_walkthrough.py"), str(alone / "bin/triocast"), env={"PYTHONPATH": ""})
+
+
+@nox.session(python=sys.executable)
+def simulations(session: nox.Session) -> None:
+    """Run many long simulations: nox -s simulations -- [how many] [first seed]."""
+    install(session, "test")
+    session.run("python", "-m", "tests.simulate", *session.posargs)
+
+
+@nox.session(python=sys.executable)
+def floors(session: nox.Session) -> None:
+    """Run the tests with the oldest versions that pyproject.toml allows."""
+    install(session, "test")
+    oldest = [line.split(";")[0].split(",")[0].replace(">=", "==") for line in PROJECT["project"]["dependencies"]]
+    wanted = [name for name in oldest if "quart" not in name]
+    session.install("--quiet", *wanted)
+    session.run("pytest", *session.posargs, env={"CI": os.environ.get("CI", "")})
