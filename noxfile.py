@@ -45,16 +45,15 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=sys.executable)
 def wheel(session: nox.Session) -> None:
-    """Build the wheel, install it alone, and run the README's walkthrough against it."""
-    session.install("--quiet", "build")
-    dist = Path(session.create_tmp()) / "dist"
-    shutil.rmtree(dist, ignore_errors=True)
-    session.run("python", "-m", "build", "--wheel", "--outdir", str(dist), str(HERE), silent=True)
-    alone = Path(session.create_tmp()) / "alone"
-    shutil.rmtree(alone, ignore_errors=True)
-    session.run("python", "-m", "venv", str(alone))
-    session.run(str(alone / "bin/pip"), "install", "--quiet", *map(str, dist.glob("*.whl")), external=True)
-    session.run("python", str(HERE / "tests/wheel_walkthrough.py"), str(alone / "bin/triocast"), env={"PYTHONPATH": ""})
+    """Build the wheel, install it alone, and run the README's walkthrough and its first command."""
+    session.install("--quiet", "build", "trio", "trio-websocket", *nox.project.dependency_groups(PROJECT, "test"))
+    fresh = Path(session.create_tmp()).resolve() / "fresh"
+    shutil.rmtree(fresh, ignore_errors=True)
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(fresh / "dist"), str(HERE), silent=True)
+    session.run("python", "-m", "venv", str(fresh / "alone"))
+    (built,) = (fresh / "dist").glob("*.whl")
+    session.run(str(fresh / "alone/bin/pip"), "install", "--quiet", str(built), external=True)
+    session.run("python", "-m", "tests.fresh_install", str(fresh))
 
 
 @nox.session(python=sys.executable)

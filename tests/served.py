@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,19 +22,23 @@ PATIENCE = 30.0  # seconds until a test gives up; a bound, not a measure
 
 @dataclass
 class Served:
-    """A served application: its port, its connections, its hub."""
+    """A served application: its port, its connections, its hub; `trust` is what clients need to speak TLS with it."""
 
     port: int
     host: Host
     push: Triocast
+    trust: ssl.SSLContext | None = None
 
     @property
     def hub(self) -> Hub:
         return self.push.hub
 
-    async def connect(self) -> trio.SocketStream:
-        """Open a plain TCP connection."""
-        return await trio.open_tcp_stream("127.0.0.1", self.port)
+    async def connect(self) -> trio.abc.Stream:
+        """Open a TCP connection; with TLS in it if the server speaks that."""
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        if self.trust is None:
+            return stream
+        return trio.SSLStream(stream, self.trust, server_hostname="localhost", https_compatible=True)
 
     async def request(self, raw: bytes) -> bytes:
         """Send bytes on a connection of their own and return all that is answered until the server ends it."""
@@ -72,15 +77,26 @@ async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
 
 
 @asynccontextmanager
-async def served(settings: Settings | None = None, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Served]:
-    """Serve the application of `triocast serve` while the block lasts."""
+async def served(
+    settings: Settings | None = None,
+    *,
+    tls: ssl.SSLContext | None = None,
+    trust: ssl.SSLContext | None = None,
+    send_buffer: int | None = None,
+) -> AsyncIterator[Served]:
+    """Serve the application of `triocast serve` while the block lasts.
+
+    With `tls` its clients need `trust`. A small `send_buffer` (bytes) has clients that do not read noticed early.
+    """
     settings = settings if settings is not None else Settings()
     app = create_app(settings)
     async with open_host(app, settings) as host, trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        if send_buffer is not None:
+            listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         port = listener.socket.getsockname()[1]
         bound = listener if tls is None else trio.SSLListener(listener, tls, https_compatible=True)
         nursery.start_soon(trio.serve_listeners, host.serve, [bound])
-        yield Served(port, host, app.extensions["triocast"])
+        yield Served(port, host, app.extensions["triocast"], trust)
         host.reset_all()
         nursery.cancel_scope.cancel()

@@ -140,8 +140,8 @@ class Connection:
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """End the connection with a WebSocket close code and a reason of at most 123 bytes; ends the block, too."""
-        await trio.lowlevel.checkpoint()
         self.end(Close(code, "").because(reason))
+        await trio.lowlevel.checkpoint()  # in the connection's own block, the end of it
 
     async def join(self, name: str) -> None:
         """Become a member of a group; harmless if it is one.

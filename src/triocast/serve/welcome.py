@@ -42,7 +42,7 @@ def _exposure(settings: Settings) -> str:
     if settings.api_key is not None:
         return "An api_key is set: publishing and /groups need it."
     if settings.insecure:
-        return "INSECURE: no api_key is set, and --insecure lets the server listen beyond this machine all the same."
+        return "INSECURE: no api_key is set: whoever reaches this server may publish and look at its groups."
     return (
         "No api_key is set: publishing and /groups are open to this machine only, not through proxies or other sites."
     )

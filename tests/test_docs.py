@@ -1,0 +1,117 @@
+"""The documentation is true: its commands are typed, its snippets run, its tables are the code's."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+
+from tests.docs_settings import page
+from tests.e2e.processes import tool
+from tests.walkthrough import README, block, steps, walk
+from triocast.errors import CLOSES
+from triocast.settings import load
+from triocast.testing import run_seeded, simulate
+
+ROOT = README.parent
+DOCS = ROOT / "docs"
+
+
+async def test_the_walkthrough_prints_what_the_readme_shows() -> None:
+    plan = steps(README.read_text())
+    assert [step.how for step in plan] == ["serve", "background", "background"] + ["foreground"] * 5
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    await walk(plan, port, tool)
+
+
+def test_the_readmes_library_snippet_does_what_the_article_asked_for() -> None:
+    names: dict[str, object] = {"__name__": "snippet"}
+    source = block(README.read_text(), "snippet: library")
+    assert len([line for line in source.splitlines() if line.strip()]) <= 15
+    exec(compile(source, "README.md", "exec"), names)
+
+    async def use() -> None:
+        async with simulate(names["app"]) as world:  # type: ignore[arg-type]
+            one, two = await world.connect("/ws"), await world.connect("/ws")
+            response = await world.http.get("/sample/publish?msg=hello")
+            assert await response.get_data() == b"Published!"
+            assert [await one.receive(), await two.receive()] == ["hello", "hello"]
+            await one.send("from one")
+            assert [await one.receive(), await two.receive()] == ["from one", "from one"]
+
+    run_seeded(use, seed=1)
+
+
+def test_the_readmes_settings_file_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "triocast.toml"
+    path.write_text(block(README.read_text(), "snippet: toml"))
+    settings = load({}, {}, str(path)).settings
+    assert settings.for_group("chat:1").client_publish
+    assert not settings.for_group("docs:1").client_publish
+
+
+def test_the_library_page_runs_from_top_to_bottom() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "library.md").read_text(), re.DOTALL)
+    assert len(blocks) >= 6
+    names: dict[str, object] = {"__name__": "snippet"}
+    for number, source in enumerate(blocks):
+        exec(compile(source, f"library.md block {number}", "exec"), names)
+
+
+def test_the_settings_page_is_what_the_code_says() -> None:
+    assert (DOCS / "settings.md").read_text() == page(), "python -m tests.docs_settings > docs/settings.md"
+
+
+def test_every_close_code_is_explained() -> None:
+    text = (DOCS / "http.md").read_text()
+    assert all(f"| {close.code} |" in text for close in CLOSES)
+
+
+@pytest.mark.parametrize(
+    "path", [README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name
+)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    """The script takes the command from the README; a change of either must not leave it with nothing to run."""
+    command = block(README.read_text(), "test command").strip()
+    script = (ROOT / ".ci/run").read_text()
+    extract = next(line for line in script.splitlines() if line.startswith("command="))
+    done = subprocess.run(
+        ["bash", "-c", f'{extract}\necho "$command"'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ,
+    )
+    assert done.stdout.strip() == command
+
+
+async def test_the_sample_of_the_article_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: dict[str, object] = {"__name__": "sample"}
+    exec(compile((ROOT / "examples/sample.py").read_text(), "sample.py", "exec"), names)
+    async with simulate(names["app"]) as world:  # type: ignore[arg-type]
+        clients = [await world.connect("/ws") for _ in range(3)]
+        response = await world.http.get("/sample/publish?msg=hello%20world")
+        assert await response.get_data() == b"Published!"
+        with trio.fail_after(5):
+            assert [await client.receive() for client in clients] == ["hello world"] * 3
+
+
+def test_receipts_in_the_docs_have_the_fields_there_are() -> None:
+    shown = re.findall(r'^\{"group":"sample","epoch".*\}$', README.read_text(), re.MULTILINE)
+    assert shown
+    for line in shown:
+        assert list(msgspec.json.decode(line)) == ["group", "epoch", "offset", "subscribers", "behind"]
