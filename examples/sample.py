@@ -5,6 +5,9 @@ Listen:     wscat -c ws://127.0.0.1:8000/ws               (in as many terminals 
 Publish:    http 'http://127.0.0.1:8000/sample/publish?msg=hello'
 """
 
+import signal
+
+import trio
 from quart import request
 from quart_trio import QuartTrio
 
@@ -30,5 +33,10 @@ async def publish() -> str:
     return "Published!"
 
 
+async def main() -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        await app.run_task(port=8000, shutdown_trigger=signals.__anext__)
+
+
 if __name__ == "__main__":
-    app.run(port=8000)
+    trio.run(main)

@@ -15,15 +15,16 @@ HEAD = """\
 
 Made from the code by `python -m tests.docs_settings`; a test holds it against the fields.
 
-A setting `max_message` is a key of `triocast.toml` (`max_message = 65536`), a variable (`TRIOCAST_MAX_MESSAGE=65536`) and an option
-of `triocast serve` (`--max-message 65536`); the later in this list wins. The file is `--config`, else the one that
-`TRIOCAST_CONFIG` names, else `triocast.toml` in the working directory. Sizes are bytes, times are seconds. An unknown or wrong key ends
-the start with exit code 2 and every problem named with its place. `triocast config` shows what is in force and where it came from.
+A setting `max_message` is a key of `triocast.toml` (`max_message = 65536`), a variable (`TRIOCAST_MAX_MESSAGE=65536`) and
+an option of `triocast serve` (`--max-message 65536`); the later in this list wins. The file is `--config`, else the one
+that `TRIOCAST_CONFIG` names, else `triocast.toml` in the working directory. Sizes are bytes, times are seconds. An unknown
+or wrong key ends the start with exit code 2 and every problem named with its place. `triocast config` shows what is in
+force and where it came from.
 
 ## Of groups
 
-At the top level they hold for every group; in a table `[namespaces.NAME]` (or in `TRIOCAST_NAMESPACES`, as a JSON object) for
-the groups whose names begin with `NAME:`. What a namespace leaves out it takes from the top level.
+At the top level they hold for every group; in a table `[namespaces.NAME]` (or in `TRIOCAST_NAMESPACES`, as a JSON object)
+for the groups whose names begin with `NAME:`. What a namespace leaves out it takes from the top level.
 """
 
 

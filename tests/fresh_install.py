@@ -1,4 +1,4 @@
-"""What a new user does, on fresh installs: python -m tests.fresh_install FOLDER, where FOLDER/alone has the wheel and no more.
+"""What a new user does: python -m tests.fresh_install FOLDER (FOLDER/alone has the wheel and no more).
 
 Runs the README's walkthrough against that wheel, then the README's first command in a copy of the checkout.
 """

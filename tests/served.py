@@ -1,4 +1,4 @@
-"""The served application on a loopback port inside the test's own event loop, where everything in it can be looked at."""
+"""The served application on a loopback port in the test's own event loop, where all of it can be looked at."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many long simulations: python -m tests.simulate [how many] [first seed]. A failure prints the seed that replays it."""
+"""Many long simulations: python -m tests.simulate [how many] [first seed]. A failure prints its seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole hub on a virtual clock: clients that join, leave, stall and break off, publishers throughout, all from a seed.
+"""A whole hub on a virtual clock: clients that come, go, stall and break off, all from a seed.
 
 The model knows only what was published and who was in which group when; `check` holds every client against it.
 """

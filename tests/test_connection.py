@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 
 from triocast import (
@@ -379,7 +380,7 @@ async def test_an_evicted_client_is_told_why_and_the_others_go_on(
         await hub.publish("a", Draft.of(count))
     assert (await hub.info("a")).subscribers == 1
     slow.resume()
-    await trio.sleep(0)
+    await trio.lowlevel.checkpoint()
     await trio.testing.wait_all_tasks_blocked()
     assert slow.closed is not None
     assert slow.closed.code == 1013

@@ -1,4 +1,4 @@
-"""Runs the README's walkthrough: its commands are typed, and what it says they print is held against what they print."""
+"""Runs the README's walkthrough: its commands are typed, and what they print is held against it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Every exception, and the table of close codes.
 
-Nothing here does anything: an error says whose fault it was and whether to try again, a close says whether to come back.
+Nothing here does anything: an error says whose fault it was and whether to try again, a close whether to come back.
 """
 
 from __future__ import annotations

@@ -249,7 +249,8 @@ async def test_hypercorn_serves_the_same_application_hardened() -> None:
         async with websocket(f"{server.ws}/ws/g") as client:
             stream = await trio.open_tcp_stream("127.0.0.1", port)
             await stream.send_all(  # the request that ends a stock Hypercorn
-                b"GET /ws/g HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: \xff\r\n"
+                b"GET /ws/g HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Protocol: \xff\r\n"
                 b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
             )
             await stream.receive_some()

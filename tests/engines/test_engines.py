@@ -1,4 +1,4 @@
-"""The suite that every engine passes: what a group's members see, and what publishers are told, whatever the delivery."""
+"""The suite that every engine passes: what members see and publishers are told, whatever the delivery."""
 
 from __future__ import annotations
 

@@ -194,10 +194,7 @@ class LinkH2(H2Protocol):
         elif isinstance(event, Trailers):
             await self._send_trailers(event)
         elif isinstance(event, StreamClosed):
-            self._end_stream(event.stream_id)
-            await self._flush()
-            await super().stream_send(event)
-            await self._maybe_retire()
+            await self._finish_stream(event.stream_id)
         elif not isinstance(event, Request):  # a push: browsers no longer take them
             await super().stream_send(event)
 
@@ -254,8 +251,22 @@ class LinkH2(H2Protocol):
 
     # Ends
 
-    def _end_stream(self, stream_id: int) -> None:
-        """The handler is done: cut off a response that is not whole, and stop an upload that nobody reads."""
+    async def _finish_stream(self, stream_id: int) -> None:
+        """The handler is done. Ends the connection too, once it is idle and has served its number of requests or the
+        server is stopping."""
+        self._cut_off(stream_id)
+        await self._close_stream(stream_id)
+        worn = self.keep_alive_requests >= self.config.keep_alive_max_requests
+        if self.idle and not self.closed and (worn or self.context.terminated.is_set()):
+            self.connection.close_connection()
+            await self._flush()
+            await self.send(Closed())
+        else:
+            await self._flush()
+            await self.send(Updated(idle=self.idle))
+
+    def _cut_off(self, stream_id: int) -> None:
+        """End a response that is not whole, and an upload that nobody reads."""
         if stream_id in self._outflows:
             self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
         elif stream_id in self._uploading:
@@ -275,11 +286,3 @@ class LinkH2(H2Protocol):
     async def _close_stream(self, stream_id: int) -> None:
         self._uploading.discard(stream_id)
         await super()._close_stream(stream_id)
-
-    async def _maybe_retire(self) -> None:
-        """End a connection that has served its number of requests, once it is idle."""
-        worn = self.keep_alive_requests >= self.config.keep_alive_max_requests
-        if worn and self.idle and not self.closed:
-            self.connection.close_connection()
-            await self._flush()
-            await self.send(Closed())

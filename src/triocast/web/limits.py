@@ -31,8 +31,8 @@ def bound_bodies(app: Quart, settings: Settings) -> None:
 
     class BoundedConnection(base):  # type: ignore[valid-type, misc]
         async def __call__(self, receive: Receive, send: Send) -> None:
-            body = BoundedBody(self.scope, receive, settings)
-            reply = _Reply(send)
+            reply = Reply(send)
+            body = BoundedBody(self.scope, receive, reply, settings)
             if body.refusal is None:
                 await super().__call__(body.receive, reply.send)
             if body.refusal is not None and not reply.started:
@@ -43,13 +43,27 @@ def bound_bodies(app: Quart, settings: Settings) -> None:
     app.config["BODY_TIMEOUT"] = None
 
 
+class Reply:
+    """Sends, and remembers whether an answer has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    async def send(self, event: Event) -> None:
+        """Send an event of the answer."""
+        self.started = True
+        await self._send(event)
+
+
 class BoundedBody:
     """The receiving end of one request; `refusal` is the answer once its body has broken a bound."""
 
-    def __init__(self, scope: Event, receive: Receive, settings: Settings) -> None:
+    def __init__(self, scope: Event, receive: Receive, reply: Reply, settings: Settings) -> None:
         headers = {name.lower(): value for name, value in scope["headers"]}
         self.refusal: Response | None = None
         self._receive = receive
+        self._reply = reply
         self._timeout = settings.body_timeout
         self._deadline = trio.current_time() + settings.body_timeout
         self._limit = body_limit(headers.get(b"content-type", b"").decode("latin1"), settings.max_message)
@@ -58,17 +72,20 @@ class BoundedBody:
         declared = headers.get(b"content-length", b"")
         # More digits than any limit has are not worth converting (and Python refuses thousands of them).
         if declared.isdigit() and (len(declared) > 18 or int(declared) > self._limit):
-            self._too_large()
+            self.refusal = self._too_large()
 
     async def receive(self) -> Event:
         """Return the next event; `http.disconnect` once a bound is broken."""
-        if self.refusal is not None:
-            return {"type": "http.disconnect"}
-        if self._complete:
-            return await self._receive()
-        with trio.CancelScope(deadline=self._deadline):
-            return self._judge(await self._receive())
-        return self._too_late()
+        while self.refusal is None and not self._complete:
+            with trio.CancelScope(deadline=self._deadline) as patience:
+                event = await self._receive()
+            if patience.cancelled_caught:
+                self.refusal = self._too_late()
+            elif self._fits(event):
+                return event
+            elif not self._reply.started:  # an answer on its way is let through; it did not want the body
+                self.refusal = self._too_large()
+        return await self._receive() if self.refusal is None else {"type": "http.disconnect"}
 
     async def discard(self) -> None:
         """Take what the client is still sending, and keep none of it; until it is done or gone."""
@@ -76,34 +93,20 @@ class BoundedBody:
             event = await self._receive()
             self._complete = event["type"] != "http.request" or not event.get("more_body", False)
 
-    def _judge(self, event: Event) -> Event:
+    def _fits(self, event: Event) -> bool:
         if event["type"] != "http.request":
-            return event
+            return True
         self._size += len(event.get("body", b""))
         self._complete = not event.get("more_body", False)
-        return self._too_large() if self._size > self._limit else event
+        return self._size <= self._limit
 
-    def _too_large(self) -> Event:
+    def _too_large(self) -> Response:
         message = f"the body is too large: with this content type at most {self._limit} bytes (see max_message)"
-        self.refusal = answer(413, "message_too_large", message)
-        return {"type": "http.disconnect"}
+        return answer(413, "message_too_large", message)
 
-    def _too_late(self) -> Event:
+    def _too_late(self) -> Response:
         message = f"the body did not arrive within {self._timeout:g} seconds (body_timeout)"
-        self.refusal = answer(408, "request_timeout", message)
-        return {"type": "http.disconnect"}
-
-
-class _Reply:
-    """Sends, and remembers whether an answer has begun."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.started = False
-
-    async def send(self, event: Event) -> None:
-        self.started = True
-        await self._send(event)
+        return answer(408, "request_timeout", message)
 
 
 async def _refuse(body: BoundedBody, response: Response, send: Send, patience: float) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
-from werkzeug.sansio.multipart import Data, Epilogue, Field, MultipartDecoder, NeedData, Preamble
+from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder
 
 from triocast.core.message import Draft, Kind
 from triocast.errors import InvalidMessage, UnsupportedKind
@@ -24,7 +23,7 @@ ACCEPTED = (
 
 def body_limit(content_type: str, max_message: int) -> int:
     """Return how many bytes a body of this type needs at most to carry a message of `max_message` bytes."""
-    media_type = parse_options_header(content_type)[0]
+    media_type, _ = _parse(content_type)
     if media_type == URLENCODED:
         return len(FIELD) + 1 + ESCAPED * max_message
     return max_message + (MULTIPART_OVERHEAD if media_type == MULTIPART else 0)
@@ -36,7 +35,7 @@ def from_body(content_type: str, body: bytes) -> Draft:
     An urlencoded form whose only field is `msg` is that field's text; any other urlencoded body is text as it stands,
     because `curl -d` labels whatever it sends so. Raises `UnsupportedKind` and `InvalidMessage`.
     """
-    media_type, options = parse_options_header(content_type)
+    media_type, options = _parse(content_type)
     _check_charset(media_type, options.get("charset", "utf-8"))
     if media_type == URLENCODED:
         return Draft.parse(Kind.TEXT, _unwrapped(body))
@@ -58,6 +57,11 @@ def from_query(query_string: bytes) -> Draft:
     if len(found) != 1:
         raise InvalidMessage(f"expected the message as ?{FIELD}=..., exactly once; found it {len(found)} times")
     return Draft.parse(Kind.TEXT, found[0])
+
+
+def _parse(content_type: str) -> tuple[str, dict[str, str]]:
+    media_type, options = parse_options_header(content_type)
+    return media_type.lower(), options
 
 
 def _kind(media_type: str) -> Kind:
@@ -83,27 +87,29 @@ def _unwrapped(body: bytes) -> bytes:
 
 def _only_field(body: bytes, boundary: str) -> bytes:
     """Return the value of the field `msg` of a multipart form that has no other."""
+    parts = _parts(body, boundary)
+    if [name for name, _ in parts] != [FIELD]:
+        raise UnsupportedKind(f"a multipart form has to have one field, {FIELD!r}, and no file: {ACCEPTED}")
+    return bytes(parts[0][1])
+
+
+def _parts(body: bytes, boundary: str) -> list[tuple[str | None, bytearray]]:
+    """Return the first parts of a multipart form, two at most: names and values; a file has no name."""
     if not boundary:
         raise InvalidMessage("the content type of the multipart form names no boundary")
-    decoder = MultipartDecoder(boundary.encode(), max_parts=1)
+    decoder = MultipartDecoder(boundary.encode())
     decoder.receive_data(body)
     decoder.receive_data(None)
-    value: bytearray | None = None
+    parts: list[tuple[str | None, bytearray]] = []
     try:
-        while not isinstance(event := decoder.next_event(), Epilogue):
+        while len(parts) < 2 and not isinstance(event := decoder.next_event(), Epilogue):
             match event:
-                case Field(name="msg"):
-                    value = bytearray()
-                case Data(data=data) if value is not None:
-                    value += data
-                case Preamble() | NeedData():
-                    pass
-                case _:
-                    raise UnsupportedKind(f"a multipart form may have one field, {FIELD!r}, and no file: {ACCEPTED}")
-    except RequestEntityTooLarge as error:
-        raise UnsupportedKind(f"a multipart form may have one field only, {FIELD!r}: {ACCEPTED}") from error
+                case Field(name=name):
+                    parts.append((name, bytearray()))
+                case File():
+                    parts.append((None, bytearray()))
+                case Data(data=data):
+                    parts[-1][1].extend(data)
     except ValueError as error:
         raise InvalidMessage(f"the body is not a multipart form: {error}") from error
-    if value is None:
-        raise UnsupportedKind(f"the multipart form has no field {FIELD!r}: {ACCEPTED}")
-    return bytes(value)
+    return parts

@@ -50,6 +50,7 @@ async def _serve(push: Triocast, asked: Sequence[str]) -> None:
     async with push.connect() as connection:
         if refusal is not None:
             await connection.close(refusal.code, refusal.reason)
+            return
         for group in groups:
             await push.group(group).add(connection)
         async for data in connection:
