@@ -1,5 +1,7 @@
 """Writes docs/settings.md from the settings' fields: python -m tests.docs_settings > docs/settings.md"""
 
+# ruff: noqa: E501 - lines of a page, not of code
+
 from __future__ import annotations
 
 import dataclasses
