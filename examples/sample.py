@@ -19,9 +19,9 @@ push = Triocast(app)  # gives the application groups; they live and end with it
 
 @app.websocket("/ws")
 async def ws() -> None:
-    # Accepts the client, unless a page of another site sent it. Leaving the block closes it and leaves every group.
-    async with push.connect() as connection:
-        await push.group("sample").add(connection)
+    # Joins the group, then accepts the client, unless a page of another site sent it. Leaving the block closes the
+    # client and leaves every group; group("sample").add(connection) and .discard(connection) do it one by one.
+    async with push.connect("sample") as connection:
         async for _ in connection:
             pass  # what the client says is nobody's business here; the loop ends when it goes
 

@@ -346,7 +346,9 @@ async def test_a_broken_write_ends_the_membership_at_once(nursery: trio.Nursery)
     assert hub.groups == 0
 
 
-async def test_a_send_cancelled_halfway_ends_the_connection(nursery: trio.Nursery) -> None:
+async def test_a_send_cancelled_halfway_ends_the_connection(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
     hub, transport = await running_hub(nursery), MemoryTransport()
     handled = Handled(hub, transport, forever)
     connection = await nursery.start(handled.run)

@@ -20,7 +20,7 @@ def _create() -> QuartTrio:
     try:
         return create_app(load(environ=os.environ).settings)
     except SettingsError as error:
-        sys.stderr.write(f"triocast: {error}\n")
+        sys.stderr.writelines(f"triocast: {line}\n" for line in str(error).splitlines())
         sys.exit(2)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -67,6 +67,7 @@ class Connection:
 
     def __init__(self, hub: Hub, transport: Transport) -> None:
         self.id = secrets.token_urlsafe(12)
+        self.opened = False
         self.over = False
         self._hub = hub
         self._transport = transport
@@ -198,7 +199,14 @@ class Connection:
         self._transport.abort()
         self.scope.cancel()
 
-    # The two tasks, and the end; `open_connection` runs them
+    # The beginning, the two tasks, and the end; `open_connection` runs them
+
+    async def open(self, groups: Iterable[str]) -> None:
+        """Join first, then accept: what is published from the moment that the client is told "open" reaches it."""
+        for name in groups:
+            await self.join(name)
+        self.opened = True
+        await self._transport.open()
 
     async def read(self) -> None:
         """Drain what the client sends until it is gone, whatever the handler does."""
@@ -260,25 +268,26 @@ class Connection:
         """Leave every group and say goodbye within `close_timeout`, with `close` unless another reason came first."""
         self.end(close)
         self._leave_groups()
-        if self._gone is None and self._close is not None:
+        if self.opened and self._gone is None and self._close is not None:
             with trio.move_on_after(self._hub.settings.close_timeout, shield=True):
                 await self._transport.close(self._close)
 
 
 @asynccontextmanager
-async def open_connection(hub: Hub, transport: Transport) -> AsyncIterator[Connection]:
-    """Run a client's connection around the block, for a connection that the hub has admitted.
+async def open_connection(hub: Hub, transport: Transport, groups: Iterable[str] = ()) -> AsyncIterator[Connection]:
+    """Admit a client to the hub, make it a member of `groups`, accept it, and run its connection around the block.
 
     The block is cancelled when the client is gone or closed (one that reads messages first gets `close_timeout` to
     come to its own end). Leaving it, for whatever cause, leaves every group and closes the client: with 1000, or with
-    1011 if the block raised, which goes on to the caller.
+    1011 if the block raised, which goes on to the caller. Raises what `Hub.admit` and `Connection.join` raise; then
+    the client was not accepted.
     """
     connection = Connection(hub, transport)
     hub.admit(connection)
     end = RESTART  # cancelled from outside, unless something below knows better
     crash: Exception | None = None
     try:
-        await transport.open()
+        await connection.open(groups)
         with connection.scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(connection.read)

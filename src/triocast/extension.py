@@ -113,22 +113,32 @@ class Triocast:
 
     @asynccontextmanager
     async def connect(
-        self, *, headers: Mapping[str, str] | None = None, subprotocol: str | None = None
+        self, *groups: str, headers: Mapping[str, str] | None = None, subprotocol: str | None = None
     ) -> AsyncIterator[Connection]:
         """In a WebSocket handler: check the Origin, accept the client, and run its connection around the block.
 
-        Leaving the block leaves every group and closes the client: with 1000, or with 1011 if the block raised. When
-        the client goes, the block is cancelled and what follows it runs. `headers` and `subprotocol` go into the
-        answer to the handshake.
+        The client is a member of `groups` before it is accepted, so that it misses nothing from its "open" on; more
+        can be added in the block. `headers` and `subprotocol` go into the answer to the handshake.
 
-        Refuses, as an HTTP answer to the handshake: a foreign Origin (403), too many connections or a shutdown (503).
+        Leaving the block leaves every group and closes the client: with 1000, or with 1011 if the block raised. When
+        the client goes, the block is cancelled and what follows it runs.
+
+        Refuses, as an HTTP answer to the handshake: a foreign Origin (403), a bad group name or too many groups (400),
+        too many connections, a shutdown or an engine that fails (503).
         """
-        transport = self._transport(dict(headers or {}), subprotocol)
-        async with open_connection(self.hub, transport) as connection:
-            yield connection
+        opened = False
+        try:
+            transport = self._transport(dict(headers or {}), subprotocol)
+            async with open_connection(self.hub, transport, groups) as connection:
+                opened = True
+                yield connection
+        except TriocastError as error:
+            if opened or isinstance(error, NotRunning):
+                raise
+            raise Refusal(problem(error)) from error
 
     def _transport(self, headers: dict[str, str], subprotocol: str | None) -> PortableTransport:
-        self._refuse_strangers()
+        self._check_origin()
         scope = cast("dict[str, Any]", websocket.scope)
         door: Door | None = scope.get(DOOR)
         if door is None:
@@ -145,16 +155,12 @@ class Triocast:
             write_timeout=self.settings.write_timeout,
         )
 
-    def _refuse_strangers(self) -> None:
-        try:
-            origins = websocket.headers.getlist("Origin")
-            if not allowed_origin(origins, websocket.headers.get("Host", ""), self.settings.allowed_origins):
-                raise ForeignOrigin(
-                    f"pages of {', '.join(origins)} may not connect here: add the origin to allowed_origins"
-                )
-            self.hub.check_room()
-        except TriocastError as error:
-            raise Refusal(problem(error)) from error
+    def _check_origin(self) -> None:
+        origins = websocket.headers.getlist("Origin")
+        if not allowed_origin(origins, websocket.headers.get("Host", ""), self.settings.allowed_origins):
+            raise ForeignOrigin(
+                f"pages of {', '.join(origins)} may not connect here: add the origin to allowed_origins"
+            )
 
     def _drain_with(self, handle: link.Handle) -> None:
         """Close clients with 1012 as soon as Hypercorn starts to end, instead of when it has lost its patience."""

@@ -97,17 +97,16 @@ class Hub:
 
     # Connections
 
-    def check_room(self) -> None:
-        """Raise `ShuttingDown`, or `TooManyConnections` at the limit, if no connection can be taken in now."""
+    def admit(self, client: Client) -> None:
+        """Take in a connection.
+
+        Raises `ShuttingDown`, or `TooManyConnections` at the limit.
+        """
         if self.draining:
             raise ShuttingDown("the server is shutting down; connect again in a moment")
         self._running()
         if len(self._connections) >= self.settings.max_connections:
             raise TooManyConnections(f"max_connections ({self.settings.max_connections}) clients are connected")
-
-    def admit(self, client: Client) -> None:
-        """Take in a connection; raises what `check_room` raises."""
-        self.check_room()
         self._connections[client] = None
 
     def dismiss(self, client: Client) -> None:

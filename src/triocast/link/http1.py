@@ -48,13 +48,12 @@ class LinkH11(H11Protocol):
             await self._time_the_head()
 
     async def client_left(self) -> None:
-        """The client is gone. A handler of HTTP is told at once, one of a WebSocket after the messages that came."""
+        """The client is gone: nothing waits for an answer to it any more. What it sent before is still delivered, and
+        then the disconnect."""
         self._left = True
         self._turn.set()
         if isinstance(self.stream, LinkWSStream):
             self.stream.client_left()
-        else:
-            await self._close_stream()
 
     async def _handle_events(self) -> None:
         while not self._over:
