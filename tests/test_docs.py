@@ -23,6 +23,7 @@ ROOT = README.parent
 DOCS = ROOT / "docs"
 
 
+@pytest.mark.usefixtures("wscat", "http", "curl")
 async def test_the_walkthrough_prints_what_the_readme_shows() -> None:
     plan = steps(README.read_text())
     assert [step.how for step in plan] == ["serve", "background", "background"] + ["foreground"] * 5

@@ -15,7 +15,7 @@ import trio
 import trio_websocket
 import trustme
 
-from tests.e2e.processes import PATIENCE, Server, run, running, serving, tool, triocast, websocket
+from tests.e2e.processes import PATIENCE, Server, run, running, serving, triocast, websocket
 
 
 async def get(server: Server, path: str) -> tuple[int, dict[str, object]]:
@@ -38,8 +38,7 @@ async def wait_subscribers(server: Server, group: str, count: int) -> None:
             await trio.sleep(0.01)
 
 
-async def test_two_wscat_clients_get_what_httpie_publishes() -> None:
-    wscat, http = tool("wscat"), tool("http")
+async def test_two_wscat_clients_get_what_httpie_publishes(wscat: str, http: str) -> None:
     async with serving() as server:
         url = f"{server.ws}/ws/sample"
         async with running(wscat, "-c", url) as first, running(wscat, "-c", url) as second:
@@ -56,8 +55,7 @@ async def test_two_wscat_clients_get_what_httpie_publishes() -> None:
             await second.wait_for(r'(?m)^\{"price": 1\}$')
 
 
-async def test_curl_d_publishes_its_words_as_text() -> None:
-    curl = tool("curl")
+async def test_curl_d_publishes_its_words_as_text(curl: str) -> None:
     async with serving() as server, websocket(f"{server.ws}/ws/a:b") as client:
         for body in ("hello", "a=b&c=d", "100% & more", "msg=hello+world"):
             await run(curl, "-sS", "-d", body, f"{server.http}/publish/a%3Ab")
@@ -202,7 +200,7 @@ async def test_what_cannot_be_served_is_refused_with_2(options: list[str], says:
     assert b"Traceback" not in done.stderr
 
 
-async def test_tls_and_unix_sockets_serve_the_same(tmp_path: Path) -> None:
+async def test_tls_and_unix_sockets_serve_the_same(tmp_path: Path, curl: str) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost", "127.0.0.1")
     chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
@@ -217,7 +215,7 @@ async def test_tls_and_unix_sockets_serve_the_same(tmp_path: Path) -> None:
             authority.cert_pem.write_to_path(str(ca))
             for protocol in ("--http1.1", "--http2"):
                 answer = await run(
-                    tool("curl"),
+                    curl,
                     protocol,
                     "-sS",
                     "--cacert",
@@ -232,7 +230,7 @@ async def test_tls_and_unix_sockets_serve_the_same(tmp_path: Path) -> None:
     path = tmp_path / "triocast.sock"
     async with running(*triocast("serve", "--bind", f"unix:{path}")) as program:
         await program.wait_for("listening on")
-        answer = await run(tool("curl"), "-sS", "--unix-socket", str(path), "-d", "hi", "http://anything/publish/g")
+        answer = await run(curl, "-sS", "--unix-socket", str(path), "-d", "hi", "http://anything/publish/g")
         assert json.loads(answer.stdout)["offset"] == 1
         assert await program.end() == 0
     assert not path.exists()

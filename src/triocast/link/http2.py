@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import h2.events
+import trio
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
@@ -201,7 +202,12 @@ class LinkH2(H2Protocol):
     async def _push(self, stream_id: int, data: bytes) -> None:
         view = memoryview(data)
         while view and (outflow := self._outflows.get(stream_id)) is not None:
-            await outflow.wait_room()
+            try:
+                await outflow.wait_room()
+            except trio.Cancelled:
+                if len(view) < len(data):  # a part is sent: going on would leave a hole that nobody sees
+                    self._reset(stream_id, ErrorCodes.CANCEL)
+                raise
             outflow.add(view[:HIGH_WATER])
             view = view[HIGH_WATER:]
             await self._wake(stream_id)

@@ -22,7 +22,7 @@ RELIED_ON = {
     "hypercorn.trio.run": ("TCPServer", "worker_serve"),
     "hypercorn.trio.tcp_server": ("TCPServer.__await__", "TCPServer.run", "TCPServer.protocol_send"),
     "hypercorn.trio.task_group": ("TaskGroup.spawn", "TaskGroup.spawn_app", "_handle"),
-    "hypercorn.trio.worker_context": ("TrioSingleTask.restart", "TrioSingleTask.stop", "WorkerContext"),
+    "hypercorn.trio.worker_context": ("WorkerContext",),
     "hypercorn.events": ("Closed", "RawData", "Updated"),
     "hypercorn.protocol.events": ("Body", "Data", "EndBody", "EndData", "Request", "StreamClosed", "Trailers"),
     "hypercorn.protocol.h11": (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from math import inf
 from typing import Any, ClassVar
 
 import trio
@@ -56,7 +57,9 @@ class Link(TCPServer):
         self._task_group: LinkTasks
         self._backlog = Backlog()
         self._reading = trio.CancelScope()
-        self._expires = trio.current_time() + self.settings.header_timeout
+        self._first_head_by = trio.current_time() + self.settings.header_timeout
+        self._idle = True
+        self._watching = trio.CancelScope(deadline=self._first_head_by)
 
     @classmethod
     def reset_all(cls) -> None:
@@ -102,11 +105,12 @@ class Link(TCPServer):
         elif isinstance(event, Ended):
             self.writer.close()
         elif isinstance(event, RequestBegun):
-            await self._expire_after(self.settings.header_timeout)
+            self._expire_after(self.settings.header_timeout)
         elif isinstance(event, Updated) and event.idle:
-            await self._expire_after(self.settings.keep_alive)
+            self._expire_after(self.settings.keep_alive)
         elif isinstance(event, Updated):
-            await self.idle_task.stop()
+            self._idle = False
+            self._watching.deadline = inf
 
     async def _serve(self) -> None:
         if not await self._shake_hands():
@@ -123,7 +127,7 @@ class Link(TCPServer):
                 self._task_group = LinkTasks(handlers, background)
                 self.protocol = self._make_protocol(client, server)
                 await self.protocol.initiate()
-                await self.idle_task.restart(self._task_group, self._expire)
+                background.start_soon(self._watch_idle)
                 background.start_soon(self._read)
                 await self._understand()
             background.cancel_scope.cancel()
@@ -131,7 +135,7 @@ class Link(TCPServer):
     async def _shake_hands(self) -> bool:
         if not isinstance(self.stream, trio.SSLStream):
             return True
-        with trio.move_on_at(self._expires):
+        with trio.move_on_at(self._first_head_by):
             try:
                 await self.stream.do_handshake()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -197,14 +201,19 @@ class Link(TCPServer):
         self._reading.deadline = trio.current_time() + self.settings.close_timeout
         await self.protocol.handle(Closed())
 
-    async def _expire_after(self, seconds: float) -> None:
-        self._expires = trio.current_time() + seconds
-        await self.idle_task.restart(self._task_group, self._expire)
+    def _expire_after(self, seconds: float) -> None:
+        # Not async: a handler whose response is complete may be cancelled at its next checkpoint; this must be done.
+        self._idle = True
+        self._watching.deadline = trio.current_time() + seconds
+        if self.terminating:
+            self.writer.close()
 
-    async def _expire(self) -> None:
-        with trio.move_on_at(self._expires):
+    async def _watch_idle(self) -> None:
+        """Close the connection when it has been idle for its time, or is idle when the server stops."""
+        with self._watching:
             await self.context.terminated.wait()
-        self.writer.close()
+        if self._idle:
+            self.writer.close()
 
     def __repr__(self) -> str:
         return f"<Link {self.peer} {self.writer!r} {self._backlog!r}>"
