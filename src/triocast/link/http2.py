@@ -30,6 +30,7 @@ from hypercorn.utils import filter_pseudo_headers
 
 from triocast.link.http import LinkHTTPStream
 from triocast.link.outflow import HIGH_WATER, Outflow, StreamStalled
+from triocast.link.refusal import sound_target
 from triocast.link.tasks import LinkTasks, StreamTasks
 from triocast.settings import Settings
 
@@ -95,6 +96,7 @@ class LinkH2(H2Protocol):
         elif isinstance(event, h2.events.StreamReset):
             self._drop_outflow(event.stream_id)
             await self._close_stream(event.stream_id)
+            await self._settle()
         elif isinstance(event, h2.events.WindowUpdated):
             await self._wake(event.stream_id)
         elif isinstance(event, h2.events.RemoteSettingsChanged):
@@ -115,7 +117,7 @@ class LinkH2(H2Protocol):
         if headers.get(b":method") == b"CONNECT":
             return ErrorCodes.HTTP_1_1_REQUIRED
         names = (b":method", b":path", b":authority", b"host")
-        if b":path" not in headers or not all(headers.get(name, b"").isascii() for name in names):
+        if not sound_target(headers.get(b":path", b"")) or not all(headers.get(name, b"").isascii() for name in names):
             return ErrorCodes.PROTOCOL_ERROR
         # A client that resets its streams frees them for h2, but not their handlers.
         busy = self.task_group.running >= self.config.h2_max_concurrent_streams
@@ -185,7 +187,7 @@ class LinkH2(H2Protocol):
         except StreamStalled:
             self._reset(event.stream_id, ErrorCodes.CANCEL)
             await self._close_stream(event.stream_id)
-            await self._flush()
+            await self._settle()
 
     async def _stream_send(self, event: StreamEvent) -> None:
         if isinstance(event, (Body, Data)):
@@ -195,7 +197,9 @@ class LinkH2(H2Protocol):
         elif isinstance(event, Trailers):
             await self._send_trailers(event)
         elif isinstance(event, StreamClosed):
-            await self._finish_stream(event.stream_id)
+            self._cut_off(event.stream_id)
+            await self._close_stream(event.stream_id)
+            await self._settle()
         elif not isinstance(event, Request):  # a push: browsers no longer take them
             await super().stream_send(event)
 
@@ -257,11 +261,9 @@ class LinkH2(H2Protocol):
 
     # Ends
 
-    async def _finish_stream(self, stream_id: int) -> None:
-        """The handler is done. Ends the connection too, once it is idle and has served its number of requests or the
+    async def _settle(self) -> None:
+        """A stream has ended. Ends the connection too, once it is idle and has served its number of requests or the
         server is stopping."""
-        self._cut_off(stream_id)
-        await self._close_stream(stream_id)
         worn = self.keep_alive_requests >= self.config.keep_alive_max_requests
         if self.idle and not self.closed and (worn or self.context.terminated.is_set()):
             self.connection.close_connection()

@@ -22,7 +22,7 @@ from triocast.link.events import Ended, RequestBegun
 from triocast.link.handle import LINK_KEY, Handle
 from triocast.link.http1 import LinkH11
 from triocast.link.http2 import LinkH2
-from triocast.link.reading import LOOK_AGAIN, MAX_READ, Backlog, has_left
+from triocast.link.reading import LOOK_AGAIN, MAX_PIECE, MAX_READ, Backlog, has_left
 from triocast.link.tasks import LinkTasks
 from triocast.link.workers import warn_of_workers
 from triocast.link.writing import TCPStream, Writer
@@ -191,7 +191,9 @@ class Link(TCPServer):
 
     async def _understand(self) -> None:
         while (data := await self._backlog.take()) is not None:
-            await self.protocol.handle(RawData(data))
+            for start in range(0, len(data), MAX_PIECE):
+                await self.protocol.handle(RawData(data[start : start + MAX_PIECE]))
+                await trio.lowlevel.checkpoint()
         await self.protocol.handle(Closed())
 
     async def _begin_to_close(self) -> None:

@@ -6,6 +6,7 @@ It never answers, and never sees a body.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from urllib.parse import unquote, urlsplit
 
 import h11
 
@@ -23,7 +24,7 @@ def refusal(request: h11.Request, max_header: int) -> int | None:
         return 405
     if head_size(request) > max_header:
         return 431
-    if not all(host.isascii() for host in _values(request.headers, b"host")):
+    if not sound_target(request.target) or not b"".join(_values(request.headers, b"host")).isascii():
         return 400
     if wants_websocket(request) and not _handshake_is_ascii(request):
         return 400
@@ -34,6 +35,17 @@ def head_size(request: h11.Request) -> int:
     """Return the bytes of the request's line and headers, with what separates them."""
     line = len(request.method) + len(request.target) + len(b"  HTTP/1.1\r\n")
     return line + sum(len(name) + len(value) + len(b": \r\n") for name, value in request.headers)
+
+
+def sound_target(target: bytes) -> bool:
+    """Say whether a request's target is a path, `*`, or an address that frameworks can take apart (RFC 9112, 3.2)."""
+    if target.startswith(b"/") or target == b"*":
+        return True
+    try:
+        address = urlsplit(unquote(target.decode("ascii")))
+    except ValueError:  # UnicodeDecodeError is one
+        return False
+    return bool(address.scheme and address.netloc)
 
 
 def wants_websocket(request: h11.Request) -> bool:
