@@ -71,3 +71,10 @@ def floors(session: nox.Session) -> None:
     wanted = [name for name in oldest if "quart" not in name]
     session.install("--quiet", *wanted)
     session.run("pytest", *session.posargs, env={"CI": os.environ.get("CI", "")})
+
+
+@nox.session(python=sys.executable)
+def benchmark(session: nox.Session) -> None:
+    """Measure the server beside its peers: nox -s benchmark -- [--quick] [--rounds N] [--only CASE] [--peers A,B]."""
+    install(session)
+    session.run("python", "-m", "benchmarks.run", *session.posargs)

@@ -1,0 +1,146 @@
+"""The bars: what the project promises itself, and whether a run holds it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import median
+
+from benchmarks.cases import GRACE, LOG_BYTES, STALLED, STALLED_AT_EXIT
+from benchmarks.results import Results
+from benchmarks.targets import OURS, PEER_NAMES
+
+KIB = 1024
+UNBEATEN = "socketify"  # writes once per turn of its event loop, in C++; the one peer not aimed at
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One promise. `value` is None when the run has not measured it."""
+
+    case: str
+    text: str
+    limit: float
+    value: Callable[[Results], float | None]
+    at_least: bool = False
+    unit: str = ""
+
+    def holds(self, value: float) -> bool:
+        """Whether `value` is good enough."""
+        return value >= self.limit if self.at_least else value <= self.limit
+
+
+def _over(fact: str, case: str, target: str, under_case: str | None = None) -> Callable[[Results], float | None]:
+    return lambda results: results.ratio(fact, (case, OURS), (under_case or case, target))
+
+
+def _ahead_of_peers(results: Results) -> float | None:
+    """Ours over the best of the peers, round by round."""
+    case, fact = "sixteen-publishers", "deliveries_per_second"
+    peers = [results.values(case, name, fact) for name in PEER_NAMES if name != UNBEATEN]
+    ratios = []
+    for number, ours in results.values(case, OURS, fact).items():
+        best = max((values[number] for values in peers if number in values), default=0.0)
+        if best:
+            ratios.append(ours / best)
+    return median(ratios) if ratios else None
+
+
+def _all_behind(results: Results, case: str, stalled: int) -> bool:
+    behind = results.values(case, OURS, "behind_least").values()
+    return bool(behind) and min(behind) >= _sized(results, stalled)
+
+
+def _sized(results: Results, count: int) -> int:
+    """A quick run has a tenth of everything."""
+    return count // 10 if results.quick else count
+
+
+def _isolation(results: Results) -> float | None:
+    """Only a run counts in which every receipt said that all the stalled were behind."""
+    if not _all_behind(results, "isolation", STALLED):
+        return None
+    return results.ratio("p99_ms", ("isolation", OURS), ("nobody-stalled", OURS))
+
+
+def _per_stalled(results: Results) -> float | None:
+    growth = results.median("memory", OURS, "rss_growth")
+    if growth is None or not _all_behind(results, "memory", STALLED):
+        return None
+    return max(growth - LOG_BYTES, 0.0) / _sized(results, STALLED) / KIB
+
+
+def _per_idle(results: Results) -> float | None:
+    found = results.median("connects", OURS, "rss_per_connection")
+    return None if found is None else found / KIB
+
+
+def _exit(results: Results) -> float | None:
+    """The slowest exit; a wrong exit code or none at all is never fast enough."""
+    found = [one.facts for one in results.of("sigterm", OURS) if "exit_seconds" in one.facts]
+    if not found or not _all_behind(results, "sigterm", STALLED_AT_EXIT):
+        return None
+    return max(facts["exit_seconds"] if facts["exit_code"] == 0 else math.inf for facts in found)
+
+
+ONE, MANY = "one-publisher", "sixteen-publishers"
+BARS = (
+    Bar(ONE, "deliveries a second over the floor's", 0.75, _over("deliveries_per_second", ONE, "floor"), True),
+    Bar(ONE, "CPU per delivery over the floor's", 1.5, _over("cpu_per_delivery_us", ONE, "floor")),
+    Bar(ONE, "p50 over the floor's", 1.5, _over("p50_ms", ONE, "floor")),
+    Bar(MANY, "deliveries a second over the floor's with 16", 4, _over("deliveries_per_second", MANY, "floor"), True),
+    Bar(MANY, "p50 over the floor's with 16", 1, _over("p50_ms", MANY, "floor")),
+    Bar(MANY, "deliveries a second over the best peer's but uWebSockets", 1, _ahead_of_peers, True),
+    Bar(ONE, "CPU per delivery over Django Channels on daphne", 1 / 30, _over("cpu_per_delivery_us", ONE, "channels")),
+    Bar(
+        "publishes-http",
+        "publishes a second over HTTP, over the bare application's",
+        0.8,
+        _over("publishes_per_second", "publishes-http", "bare"),
+        True,
+    ),
+    Bar(
+        "publishes-websocket",
+        "publishes a second over one WebSocket, over 16 HTTP connections",
+        5,
+        _over("publishes_per_second", "publishes-websocket", OURS, "publishes-http"),
+        True,
+    ),
+    Bar("isolation", "p99 of 500 readers, with 200 stalled over without", 1.3, _isolation),
+    Bar("memory", "RSS per stalled client beyond the log", 64, _per_stalled, unit=" KB"),
+    Bar(
+        "connects",
+        "CPU per WebSocket connect over the bare application's",
+        1.5,
+        _over("cpu_per_connect_us", "connects", "bare"),
+    ),
+    Bar("connects", "RSS per idle connection", 40, _per_idle, unit=" KB"),
+    Bar("sigterm", f"gone after SIGTERM with exit 0 (grace {GRACE:g} s + 1 s)", GRACE + 1, _exit, unit=" s"),
+)
+
+
+def table(results: Results) -> Iterator[str]:
+    """Yield the bars as lines of a Markdown table."""
+    yield "| case | what | bar | measured | |"
+    yield "| --- | --- | --- | --- | --- |"
+    for bar in BARS:
+        value = bar.value(results)
+        verdict = "not measured" if value is None else "**pass**" if bar.holds(value) else "miss"
+        sign = "≥" if bar.at_least else "≤"
+        shown = "–" if value is None else f"{number(value)}{bar.unit}"
+        yield f"| {bar.case} | {bar.text} | {sign} {number(bar.limit)}{bar.unit} | {shown} | {verdict} |"
+    missing = len(list(results.incomplete(OURS)))
+    measured = sum(1 for one in results.measurements if one.target == OURS)
+    verdict = "**pass**" if measured and not missing else "miss"
+    came = f"{measured - missing} of {measured}"
+    yield f"| every case | runs in which every message came, once and in order | all | {came} | {verdict} |"
+
+
+def number(value: float) -> str:
+    """Return a figure with as many digits as mean something."""
+    if math.isinf(value):
+        return "never"
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
