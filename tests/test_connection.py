@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 import trio
@@ -334,7 +334,7 @@ async def test_a_message_for_one_client_takes_its_turn_between_those_of_groups(n
 
 async def test_a_broken_write_ends_the_membership_at_once(nursery: trio.Nursery) -> None:
     class Broken(MemoryTransport):
-        async def send(self, entry: Message | Gap) -> None:
+        async def send(self, entries: Sequence[Message | Gap]) -> None:
             await trio.lowlevel.checkpoint()
             raise trio.BrokenResourceError
 

@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from triocast import Draft, EngineError, Gap, GapReason, Message, Policy, Position, Settings
+from triocast.core.wire import RAW
 from triocast.engines.memory import MemoryEngine
 from triocast.errors import CRASHED, Close
 from triocast.group import Group
@@ -21,6 +22,9 @@ from triocast.subscription import Subscription
 
 class Recorder:
     """A follower that takes nothing until it is told to."""
+
+    format = RAW
+    outlet = None
 
     def __init__(self) -> None:
         self.woken: list[Subscription] = []
@@ -142,7 +146,7 @@ async def test_the_last_to_leave_ends_the_group(nursery: trio.Nursery) -> None:
 
 
 async def test_a_long_round_lets_others_have_their_turn(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("triocast.group.ROUND", 0.0)
+    monkeypatch.setattr("triocast.lanes.ROUND", 0.0)
     hub = await running_hub(nursery)
     recorders = [Recorder() for _ in range(1000)]
     subscriptions = [await hub.join("g", recorder) for recorder in recorders]

@@ -8,19 +8,19 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
 import trio
 
 from triocast.core.log import Entry
+from triocast.core.wire import Format
 from triocast.errors import CRASHED, NORMAL, POLICY, RESTART, Close, ConnectionEnded, TooManyGroups
+from triocast.group import WRITE_BUDGET
 from triocast.hub import Hub
 from triocast.inbound import Inbound
-from triocast.subscription import Subscription
-
-WRITE_BUDGET = 64 * 1024  # bytes taken from a log for one turn of writing; a control frame waits for no more than this
+from triocast.subscription import Outlet, Subscription
 
 logger = logging.getLogger("triocast.connection")
 
@@ -38,13 +38,18 @@ class Transport(Protocol):
     """A way out to one client. Each passes the suite in `tests/transports`."""
 
     name: str
+    format: Format
+    outlet: Outlet | None
 
     async def open(self) -> None:
         """Accept the client; called once, before anything else."""
 
-    async def send(self, entry: Entry) -> None:
-        """Write a message or a gap. Raises `trio.BrokenResourceError` when the client is gone; cancelled, the
-        transport is of no more use."""
+    async def wait_writable(self) -> None:
+        """Write what is left of a frame that was begun, and wait until the client can take more. Raises as `send`."""
+
+    async def send(self, entries: Sequence[Entry]) -> None:
+        """Write messages and gaps, in order. Raises `trio.BrokenResourceError` when the client is gone; cancelled,
+        the transport is of no more use."""
 
     async def send_data(self, data: str | bytes) -> None:
         """Write a message for this client alone; otherwise as `send`."""
@@ -71,6 +76,8 @@ class Connection:
         self.over = False
         self._hub = hub
         self._transport = transport
+        self.format = transport.format
+        self.outlet = transport.outlet
         settings = hub.settings
         self._inbound = Inbound(settings.max_inbound, settings.max_inbound_bytes)
         self._subscriptions: dict[str, Subscription | None] = {}  # None while joining
@@ -246,9 +253,10 @@ class Connection:
 
     async def _write_some(self, subscription: Subscription) -> None:
         async with self._turn:  # also a checkpoint: a transport that never waits can't keep the event loop
-            for entry in subscription.take(WRITE_BUDGET):
-                if subscription.active:
-                    await self._transport.send(entry)
+            await self._transport.wait_writable()
+            # Taken only now: who waits for a stalled client holds nothing, and what is taken is the newest there is.
+            if entries := subscription.take(WRITE_BUDGET):
+                await self._transport.send(entries)
 
     def _leave_groups(self) -> None:
         while self._subscriptions:

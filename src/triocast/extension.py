@@ -18,6 +18,7 @@ from triocast.connection import Connection, open_connection
 from triocast.core.access import allowed_origin
 from triocast.core.message import Draft, Receipt
 from triocast.core.names import check_group_name
+from triocast.core.wire import RAW
 from triocast.door import DOOR, Door, open_door
 from triocast.engines import Engine
 from triocast.engines.memory import MemoryEngine
@@ -26,6 +27,8 @@ from triocast.group import GroupInfo
 from triocast.hub import Hub
 from triocast.problems import problem
 from triocast.settings import Settings
+from triocast.transports.asgi import AsgiTransport
+from triocast.transports.direct import DirectTransport
 from triocast.transports.portable import PortableTransport
 
 
@@ -137,7 +140,7 @@ class Triocast:
                 raise
             raise Refusal(problem(error)) from error
 
-    def _transport(self, headers: dict[str, str], subprotocol: str | None) -> PortableTransport:
+    def _transport(self, headers: dict[str, str], subprotocol: str | None) -> AsgiTransport:
         self._check_origin()
         scope = cast("dict[str, Any]", websocket.scope)
         door: Door | None = scope.get(DOOR)
@@ -147,13 +150,10 @@ class Triocast:
         if handle is not None:
             self._drain_with(handle)
         receive, send = door.take()
-        return PortableTransport(
-            receive,
-            send,
-            _Handshake(headers, subprotocol),
-            handle=handle,
-            write_timeout=self.settings.write_timeout,
-        )
+        handshake = _Handshake(headers, subprotocol)
+        if handle is not None and handle.takes_frames:
+            return DirectTransport(receive, handshake, RAW, handle)
+        return PortableTransport(receive, send, handshake, RAW, handle, self.settings.write_timeout)
 
     def _check_origin(self) -> None:
         origins = websocket.headers.getlist("Origin")

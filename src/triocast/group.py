@@ -11,16 +11,17 @@ from dataclasses import dataclass
 
 import trio
 
-from triocast.core.log import Bounds, Entry, GroupLog
+from triocast.core.log import Bounds, Entry, GroupLog, first_of
 from triocast.core.message import Gap, GapReason, Message, Position, Receipt
 from triocast.core.overflow import Evict, Policy, judge
 from triocast.engines import Engine
 from triocast.errors import CRASHED, RESTART, EngineError
 from triocast.inbox import Inbox, InboxClosed, Recall
+from triocast.lanes import Lanes
 from triocast.settings import GroupSettings
 from triocast.subscription import Follower, Subscription
 
-ROUND = 0.005  # seconds a broadcaster works before others get a turn; a slower event loop is felt by every client
+WRITE_BUDGET = 64 * 1024  # bytes given to a member in one write; a control frame waits for no more than this
 RECALL_AFTER = 1.0  # seconds until a message that the engine took but did not deliver is fetched
 FETCH = 256  # messages fetched at once to fill a hole
 
@@ -56,7 +57,10 @@ class Group:
         self._engine = engine
         self._inbox = Inbox(settings.inbox)
         self._members: dict[Subscription, None] = {}  # dicts, not sets: their order is the same in every run
-        self._parked: dict[Subscription, None] = {}
+        self._lanes = Lanes()
+        self._fresh: list[Entry] = []  # appended to the log, not yet given to anybody
+        self._fresh_weight = 0
+        self._round_count = max(1, settings.max_lag // 4)
         self._waiting: dict[int, _Waiter] = {}
         self._scope = trio.CancelScope()
 
@@ -75,7 +79,7 @@ class Group:
     @property
     def behind(self) -> int:
         """How many members have not taken everything, or are still writing it."""
-        return len(self._members) - len(self._parked)
+        return len(self._members) - len(self._lanes)
 
     @property
     def unused(self) -> bool:
@@ -91,18 +95,18 @@ class Group:
         """Make `follower` a member; it is given every message after the newest one there is now."""
         subscription = Subscription(self, follower)
         self._members[subscription] = None
-        self._parked[subscription] = None
+        self._lanes.park(subscription)
         return subscription
 
     def leave(self, subscription: Subscription) -> None:
         """End a membership; nothing more is given to it. Harmless when it has ended already."""
         subscription.active = False
         self._members.pop(subscription, None)
-        self._parked.pop(subscription, None)
+        self._lanes.remove(subscription)
 
     def park(self, subscription: Subscription) -> None:
         """Take back a subscription that is caught up; its follower is woken when there is more."""
-        self._parked[subscription] = None
+        self._lanes.park(subscription)
 
     def retire(self) -> None:
         """End the group; for the hub, once it is unused."""
@@ -156,7 +160,10 @@ class Group:
         self._inbox.put_nowait(Recall(offset))
 
     async def _broadcast(self, items: list[Message | Recall]) -> None:
-        """One round: all that waits goes into the log, then whoever was caught up is told."""
+        """Put all that waits into the log, and give it to the members a write's worth at a time.
+
+        Not all at once: a round larger than a member may lag would make laggards of those who keep up.
+        """
         for item in items:
             if isinstance(item, Recall):
                 await self._fetch_until(item.offset)
@@ -166,9 +173,8 @@ class Group:
                 )
             elif item.offset > self.log.top:
                 await self._fetch_until(item.offset - 1)
-                self._append(item)
-        self._evict_laggards()
-        await self._wake_parked()
+                await self._append(item)
+        await self._serve()
 
     async def _fetch_until(self, offset: int) -> None:
         """Fill the hole between the log's top and `offset` from history; what is gone from there becomes a gap."""
@@ -176,46 +182,49 @@ class Group:
             page = await self._engine.read(self.name, self.log.top, min(FETCH, offset - self.log.top))
             wanted = [message for message in page.messages if message.offset <= offset]
             for message in wanted:
-                self._append_gap(message.offset - 1)
-                self._append(message)
+                await self._append_gap(message.offset - 1)
+                await self._append(message)
             if not wanted:
-                self._append_gap(offset)
+                await self._append_gap(offset)
 
-    def _append_gap(self, last: int) -> None:
+    async def _append_gap(self, last: int) -> None:
         if last > self.log.top:
-            self._append(Gap(self.name, self.log.epoch, self.log.top + 1, last, GapReason.LOST))
+            await self._append(Gap(self.name, self.log.epoch, self.log.top + 1, last, GapReason.LOST))
 
-    def _append(self, entry: Entry) -> None:
-        first = self.log.top + 1
+    async def _append(self, entry: Entry) -> None:
+        if self._fresh and (self._fresh_weight + entry.weight > WRITE_BUDGET or len(self._fresh) >= self._round_count):
+            await self._serve()
         subscribers, behind = self.subscribers, self.behind
         self.log.append(entry, trio.current_time())
-        if isinstance(entry, Message):
-            waiters = [self._waiting.get(first)]
-        else:
-            waiters = [waiter for offset, waiter in self._waiting.items() if first <= offset <= entry.last]
-        for waiter in waiters:
-            if waiter is not None:
-                waiter.resolve(subscribers, behind)
+        self._fresh.append(entry)
+        self._fresh_weight += entry.weight
+        if self._waiting:
+            self._resolve(entry, subscribers, behind)
+
+    async def _serve(self) -> None:
+        """Give what was appended since the last time to everybody who was caught up then."""
+        entries, self._fresh, self._fresh_weight = self._fresh, [], 0
+        if entries:
+            await self._lanes.serve(first_of(entries[0]) - 1, entries)
+            self._evict_laggards()
 
     def _evict_laggards(self) -> None:
         if self.policy is not Policy.DISCONNECT or self.behind == 0:
             return
-        for subscription in [each for each in self._members if each not in self._parked]:
+        for subscription in [each for each in self._members if each not in self._lanes]:
             verdict = judge(self.policy, self.name, subscription.cursor, self.log)
             if isinstance(verdict, Evict):
                 self.leave(subscription)
                 subscription.evict(verdict.behind)
 
-    async def _wake_parked(self) -> None:
-        parked = [each for each in self._parked if each.cursor < self.log.top]
-        until = trio.current_time() + ROUND
-        for count, subscription in enumerate(parked):
-            if subscription in self._parked:  # it may have left while others had their turn
-                del self._parked[subscription]
-                subscription.follower.wake(subscription)
-            if count % 64 == 63 and trio.current_time() >= until:
-                await trio.lowlevel.checkpoint()
-                until = trio.current_time() + ROUND
+    def _resolve(self, entry: Entry, subscribers: int, behind: int) -> None:
+        if isinstance(entry, Message):
+            waiters = [self._waiting.get(entry.offset)]
+        else:
+            waiters = [waiter for offset, waiter in self._waiting.items() if entry.first <= offset <= entry.last]
+        for waiter in waiters:
+            if waiter is not None:
+                waiter.resolve(subscribers, behind)
 
     def _end(self) -> None:
         self._inbox.close()

@@ -5,22 +5,39 @@ It copies nothing and awaits nothing: the group says when there is more, the con
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from triocast.core.log import Entry
-from triocast.core.message import Message
+from triocast.core.log import Entry, last_of
 from triocast.core.overflow import Evict, Skip, judge
+from triocast.core.wire import Format
 from triocast.errors import TOO_SLOW, Close
 
 if TYPE_CHECKING:
     from triocast.group import Group
 
 
+class Outlet(Protocol):
+    """A socket that the broadcaster may write frames to directly, while it is `ready`."""
+
+    ready: bool  # nothing is being written, no Close frame is out, the socket is open
+    send: Callable[[bytes], int]  # returns how many bytes the kernel took; raises OSError, BlockingIOError for none
+
+    def keep(self, rest: memoryview) -> None:
+        """Keep the rest of a frame that was taken in part; it goes out before anything else."""
+
+    def lose(self) -> None:
+        """The socket is broken: close it; whoever reads learns of it."""
+
+
 class Follower(Protocol):
     """Whoever owns subscriptions: a connection."""
 
+    format: Format  # how its client is written to
+    outlet: Outlet | None  # the direct way to its client, where there is one
+
     def wake(self, subscription: Subscription) -> None:
-        """Take note that the subscription has something to take; called once until it has been parked again."""
+        """Take note that the subscription has something to take; called once until it is parked again."""
 
     def end(self, close: Close) -> None:
         """End the connection, telling its client why; later calls change nothing."""
@@ -70,7 +87,7 @@ class Subscription:
             case None:
                 entries = log.read(self.cursor, budget)
                 if entries:
-                    self.cursor = _last(entries[-1])
+                    self.cursor = last_of(entries[-1])
                 return entries
 
     def settle(self) -> bool:
@@ -90,7 +107,3 @@ class Subscription:
     def _count_missed(self, count: int) -> None:
         self.missed += count
         self.group.dropped += count
-
-
-def _last(entry: Entry) -> int:
-    return entry.offset if isinstance(entry, Message) else entry.last

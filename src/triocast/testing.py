@@ -19,6 +19,7 @@ from quart_trio import QuartTrio
 
 from triocast.connection import Disconnected
 from triocast.core.log import Entry
+from triocast.core.wire import RAW
 from triocast.errors import Close
 
 Event = dict[str, Any]
@@ -199,6 +200,8 @@ class MemoryTransport:
     """
 
     name = "memory"
+    format = RAW
+    outlet = None
 
     def __init__(self) -> None:
         self.received: list[Entry | str | bytes] = []
@@ -230,9 +233,14 @@ class MemoryTransport:
         """Nothing to answer."""
         await trio.lowlevel.checkpoint()
 
-    async def send(self, entry: Entry) -> None:
-        """Record the entry, in the client's own time."""
-        await self._record(entry)
+    async def wait_writable(self) -> None:
+        """Wait while the client is stalled."""
+        await self._flowing.wait()
+
+    async def send(self, entries: Sequence[Entry]) -> None:
+        """Record the entries, in the client's own time."""
+        for entry in entries:
+            await self._record(entry)
 
     async def send_data(self, data: str | bytes) -> None:
         """Record the payload, in the client's own time."""

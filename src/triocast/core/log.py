@@ -68,12 +68,12 @@ class GroupLog:
 
         Raises `ValueError` for an entry that does not follow: holes are the caller's to name.
         """
-        first, last = _span(entry)
+        first, last = first_of(entry), last_of(entry)
         if first != self.top + 1 or entry.epoch != self.epoch:
             raise ValueError(f"{entry.epoch}:{first} does not follow {self.epoch}:{self.top}")
         self._entries.append(entry)
         self._lasts.append(last)
-        self._sums.append(self._sum_before(len(self._sums)) + _weight(entry))
+        self._sums.append(self._sum_before(len(self._sums)) + entry.weight)
         self._times.append(now)
         self.top = last
         self._trim()
@@ -141,12 +141,14 @@ class GroupLog:
                 entry.forget_encodings()
 
 
-def _span(entry: Entry) -> tuple[int, int]:
-    return (entry.offset, entry.offset) if isinstance(entry, Message) else (entry.first, entry.last)
+def first_of(entry: Entry) -> int:
+    """Return the offset of a message, or the first one that a gap names."""
+    return entry.offset if isinstance(entry, Message) else entry.first
 
 
-def _weight(entry: Entry) -> int:
-    return entry.weight if isinstance(entry, Message) else 0
+def last_of(entry: Entry) -> int:
+    """Return the offset of a message, or the last one that a gap names."""
+    return entry.offset if isinstance(entry, Message) else entry.last
 
 
 _DROPPED: Entry = Gap("", "", first=1, last=0, reason=GapReason.LOST)  # stands where an entry was, holding nothing

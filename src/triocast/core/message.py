@@ -93,7 +93,7 @@ class Message:
     kind: Kind
     data: bytes
     key: str | None = None
-    _encodings: dict[Callable[[Message], Any], Any] | None = field(default=None, repr=False)
+    _encodings: dict[Callable[[Any], Any], Any] | None = field(default=None, repr=False)
 
     @property
     def position(self) -> Position:
@@ -105,7 +105,7 @@ class Message:
         """What the message counts in every bound in bytes: payload + key + 64, whatever its formats."""
         return len(self.data) + len(self.key or "") + OVERHEAD
 
-    def encoded(self, encode: Callable[[Message], _Encoded]) -> _Encoded:
+    def encoded(self, encode: Callable[[Any], _Encoded]) -> _Encoded:
         """Return `encode(self)`, computed on first use and shared by all who ask with the same function."""
         if self._encodings is None:
             self._encodings = {}
@@ -141,6 +141,11 @@ class Gap:
     def count(self) -> int:
         """How many messages are missing."""
         return self.last - self.first + 1
+
+    @property
+    def weight(self) -> int:
+        """Nothing: there is one for any number of messages."""
+        return 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,12 @@ It never exposes the socket: whoever wants to write asks the link's writer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import trio
+
+from triocast.link.writing import Writer
 
 LINK_KEY = "triocast.link"
 """The key in `scope["state"]` under which an application finds its `Handle`."""
@@ -17,9 +20,12 @@ class Underneath(Protocol):
     """What the handle needs of the connection."""
 
     gone: trio.Event
+    writer: Writer
 
     @property
     def terminating(self) -> bool: ...
+    @property
+    def takes_frames(self) -> bool: ...
     async def wait_terminating(self) -> None: ...
     def reset(self) -> None: ...
 
@@ -59,6 +65,37 @@ class Handle:
     def abort(self) -> None:
         """Reset the connection now (TCP RST): nothing more is written, unsent bytes are dropped. Harmless twice."""
         self._link.reset()
+
+    # Writing frames, on a WebSocket over HTTP/1.1
+
+    @property
+    def takes_frames(self) -> bool:
+        """Whether the connection is a WebSocket whose frames may be written past the protocol."""
+        return self._link.takes_frames
+
+    @property
+    def outlet(self) -> Writer | None:
+        """Where whole frames may be written without waiting while it is `ready`; None over TLS."""
+        return self._link.writer.outlet
+
+    async def wait_writable(self) -> None:
+        """Wait until the client can take more, having written what is left of a frame that was begun.
+
+        Raises `trio.BrokenResourceError` once a Close frame is out, or the client is gone. Cancellable.
+        """
+        await self._link.writer.wait_writable()
+
+    async def send_frames(self, frames: Sequence[bytes]) -> None:
+        """Write whole frames, one call after each `wait_writable`; raises as that does."""
+        await self._link.writer.send_frames(frames)
+
+    def begin_data(self) -> None:
+        """The handshake is answered; for the protocol."""
+        self._link.writer.begin_data()
+
+    def end_data(self) -> None:
+        """A Close frame comes next; for the protocol."""
+        self._link.writer.end_data()
 
     def __deepcopy__(self, memo: object) -> Handle:
         # Middleware copies scopes deeply (Hypercorn's ProxyFixMiddleware does); a connection has no second copy.

@@ -71,6 +71,10 @@ class Link(TCPServer):
     def terminating(self) -> bool:
         return self.context.terminated.is_set()
 
+    @property
+    def takes_frames(self) -> bool:
+        return isinstance(self.protocol, LinkH11)
+
     async def wait_terminating(self) -> None:
         await self.context.terminated.wait()
 

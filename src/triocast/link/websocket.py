@@ -17,6 +17,7 @@ from wsproto.frame_protocol import CloseReason
 
 from triocast.errors import CRASHED, MAX_REASON, RESTART, TOO_BIG
 from triocast.link.frames import FrameMeter
+from triocast.link.handle import LINK_KEY, Handle
 
 
 class LinkWSStream(WSStream):
@@ -68,6 +69,11 @@ class LinkWSStream(WSStream):
         """The client is gone: nothing waits for the handler's answer any more."""
         self._answered.set()
 
+    @property
+    def _handle(self) -> Handle:
+        handle: Handle = self.scope["state"][LINK_KEY]
+        return handle
+
     def _is_close(self, message: Any) -> bool:
         return message["type"] == "websocket.close" and self.state is ASGIWebsocketState.CONNECTED
 
@@ -81,6 +87,7 @@ class LinkWSStream(WSStream):
             if not self.handshake.accepted:
                 self.state = ASGIWebsocketState.HANDSHAKE
             raise
+        self._handle.begin_data()
         self._answered.set()
 
     async def _receive(self, data: bytes) -> None:
@@ -117,6 +124,7 @@ class LinkWSStream(WSStream):
     async def _take_close(self, event: CloseConnection) -> None:
         if self.connection.state is ConnectionState.REMOTE_CLOSING:
             self._end = (int(event.code), event.reason or "")
+            self._handle.end_data()
             await self._send_wsproto_event(event.response())
             await self._leave()
         elif self.connection.state is ConnectionState.OPEN:  # not a Close frame: one that wsproto cannot read
@@ -130,6 +138,7 @@ class LinkWSStream(WSStream):
         if self.connection.state is ConnectionState.OPEN:  # else the client's own Close is being answered
             self._end = (code, reason)
             self.farewell = self._meter if wait else None
+        self._handle.end_data()
         await self._send_wsproto_event(CloseConnection(code=code, reason=reason))
         await self._leave()
 

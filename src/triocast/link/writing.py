@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import socket as stdlib_socket
 import struct
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import inf
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import trio
 
@@ -20,6 +21,8 @@ TCPStream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
 PLAIN_PIECE = 64 * 1024
 # One TLS record: what OpenSSL encrypts is out of our hands until all of it is sent, so the deadline is per record.
 TLS_PIECE = 16 * 1024
+# What one system call takes on Linux and macOS (IOV_MAX).
+MAX_VIEWS = 1024
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -38,8 +41,14 @@ class Writer:
         self._last = inf
         self._lock = trio.Lock()
         self._scopes: set[trio.CancelScope] = set()
+        self._rest: deque[memoryview] = deque()  # of frames that were begun; views of bytes that others share
+        self._full = False  # the kernel took less than it was offered
+        self._data = False
         self._shut = False
         self._closed = False
+        self.ready = False
+        # The socket object's own method, never a number: a closed connection's number is soon another client's.
+        self.send: Callable[[bytes], int] = self.socket._sock.send  # type: ignore[attr-defined]  # noqa: SLF001
 
     @property
     def closed(self) -> bool:
@@ -57,14 +66,68 @@ class Writer:
             return
         with self._patience() as scope:
             async with self._lock:
-                await self._write(memoryview(data))
+                await self._write([memoryview(data)])
         if scope.cancelled_caught:
             self.reset()
+
+    # Data frames, from `begin_data` to `end_data`
+
+    def begin_data(self) -> None:
+        """The handshake is answered: frames may be written."""
+        self._data = True
+        self._look()
+
+    def end_data(self) -> None:
+        """A Close frame comes next: after it no data, only the rest of a frame that was begun goes before it."""
+        self._data = self.ready = False
+
+    @property
+    def outlet(self) -> Writer | None:
+        """Where a frame can be written without waiting; over TLS there is no such place."""
+        return self if self._tls is None else None
+
+    async def wait_writable(self) -> None:
+        """Write what is left of frames that were begun, and wait until the client can take more.
+
+        Raises `trio.BrokenResourceError` after `end_data`, or when nothing moved for the timeout; then the connection
+        is reset. Cancelled, nothing is lost: the rest is kept.
+        """
+        if self._full or self._rest or self._scopes:
+            with self._patience(shield=False) as scope:
+                async with self._lock:
+                    await self._write([])
+                    if self._tls is None and not self._closed:
+                        await self._wait_for_room()
+            if scope.cancelled_caught:
+                self.reset()
+        else:
+            await trio.lowlevel.checkpoint()
+        self._check_data()
+
+    async def send_frames(self, frames: Sequence[bytes]) -> None:
+        """Write whole frames, after what is being written. What the kernel does not take at once is kept as views and
+        written by the next `wait_writable`, which must follow before the next call. Raises as `wait_writable`."""
+        self._check_data()
+        if self._tls is not None:
+            await self.send_all(b"".join(frames))
+        elif frames:
+            self._offer([memoryview(frame) for frame in frames])
+
+    def keep(self, rest: memoryview) -> None:
+        """Keep the rest of a frame that the kernel took in part; it goes out before anything else."""
+        self._rest.append(rest)
+        self._full = True
+        self.ready = False
+
+    def lose(self) -> None:
+        """The socket is broken: reset it."""
+        self.reset()
 
     async def finish(self) -> None:
         """Send FIN after what is being written; later writes are dropped. Reading goes on."""
         with self._patience() as scope:
             async with self._lock:
+                await self._write([])
                 self._shut = True
                 with suppress(OSError):
                     self.socket.shutdown(stdlib_socket.SHUT_WR)
@@ -79,6 +142,8 @@ class Writer:
     def close(self) -> None:
         """Close the socket now; what the kernel has taken is still delivered. Harmless twice."""
         self._shut = self._closed = True
+        self._data = self.ready = False
+        self._rest = deque()
         self.socket.close()
 
     def reset(self) -> None:
@@ -88,35 +153,75 @@ class Writer:
                 self.socket.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, RESET_ON_CLOSE)
         self.close()
 
-    async def _write(self, view: memoryview) -> None:
+    async def _write(self, views: list[memoryview]) -> None:
+        """Write what was begun, then `views`."""
         if self._shut:  # while we waited for the lock
             return
+        rest = self._rest  # ours to empty: closing leaves us this one and begins another
+        rest.extend(views)
         try:
-            await (self._write_plain(view) if self._tls is None else self._write_tls(self._tls, view))
+            while rest:
+                await (self._write_plain(rest) if self._tls is None else self._write_tls(self._tls, rest))
+                rest.popleft()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             # The client is lost, or another task has reset it. Closing wakes the reader, who tells the application.
             self.reset()
 
-    async def _write_plain(self, view: memoryview) -> None:
-        while view:
-            sent = await self.socket.send(view[:PLAIN_PIECE])
-            view = view[sent:]
+    async def _write_plain(self, rest: deque[memoryview]) -> None:
+        while rest[0]:
+            sent = await self.socket.send(rest[0][:PLAIN_PIECE])
+            rest[0] = rest[0][sent:]  # at once: cancelled in the next wait, the rest begins where the kernel stopped
             self._progressed()
 
-    async def _write_tls(self, stream: trio.SSLStream[trio.SocketStream], view: memoryview) -> None:
-        for start in range(0, len(view), TLS_PIECE):
-            await stream.send_all(view[start : start + TLS_PIECE])
+    async def _wait_for_room(self) -> None:
+        try:
+            await trio.lowlevel.wait_writable(self.socket)
+        except (OSError, trio.ClosedResourceError):
+            self.reset()
+        self._full = False
+
+    def _offer(self, views: list[memoryview]) -> None:
+        """Hand views to the kernel and keep what it does not take."""
+        if not (self._rest or self._scopes):
+            views = _after(views, self._gather(views))
+        self._rest.extend(views)
+        self._full = self._full or bool(views)
+        self._look()
+
+    def _gather(self, views: list[memoryview]) -> int:
+        try:
+            return cast("int", self.socket._sock.sendmsg(views[:MAX_VIEWS]))  # type: ignore[attr-defined]  # noqa: SLF001
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self.reset()
+            return sum(map(len, views))
+
+    def _check_data(self) -> None:
+        if not self._data:
+            raise trio.BrokenResourceError("the connection is closing")
+
+    def _look(self) -> None:
+        self.ready = self._data and self._tls is None and not (self._rest or self._full or self._scopes)
+
+    async def _write_tls(self, stream: trio.SSLStream[trio.SocketStream], rest: deque[memoryview]) -> None:
+        while rest[0]:
+            # Gone before it is sent: OpenSSL has it, and what is cancelled here can't be sent again.
+            piece, rest[0] = rest[0][:TLS_PIECE], rest[0][TLS_PIECE:]
+            await stream.send_all(piece)
             self._progressed()
 
     @contextmanager
-    def _patience(self) -> Iterator[trio.CancelScope]:
-        """A shield with a deadline that moves with every progress, for the task that writes and those behind it."""
-        with trio.CancelScope(shield=True, deadline=self._deadline()) as scope:
+    def _patience(self, *, shield: bool = True) -> Iterator[trio.CancelScope]:
+        """A deadline that moves with every progress, for the task that writes and those behind it."""
+        self.ready = False
+        with trio.CancelScope(shield=shield, deadline=self._deadline()) as scope:
             self._scopes.add(scope)
             try:
                 yield scope
             finally:
                 self._scopes.discard(scope)
+                self._look()
 
     def _progressed(self) -> None:
         deadline = self._deadline()
@@ -129,3 +234,12 @@ class Writer:
     def __repr__(self) -> str:
         state = "closed" if self._closed else "shut" if self._shut else "open"
         return f"<Writer {state} {len(self._scopes)} writing>"
+
+
+def _after(views: list[memoryview], taken: int) -> list[memoryview]:
+    """Return what is left of `views` after the first `taken` bytes."""
+    for index, view in enumerate(views):
+        if taken < len(view):
+            return [view[taken:], *views[index + 1 :]]
+        taken -= len(view)
+    return []

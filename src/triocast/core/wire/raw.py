@@ -5,9 +5,16 @@ It has no room for gaps.
 
 from __future__ import annotations
 
-from triocast.core.message import Kind, Message
+from triocast.core.log import Entry
+from triocast.core.message import Gap, Kind
+from triocast.core.wire.format import Format
 
 
-def payload(message: Message) -> str | bytes:
-    """Return what a raw client is given: `str` for a text frame, `bytes` for a binary one."""
-    return message.data if message.kind is Kind.BINARY else message.data.decode()
+def payload(entry: Entry) -> str | bytes | None:
+    """Return what a raw client is given: `str` for a text frame, `bytes` for a binary one, None for a gap."""
+    if isinstance(entry, Gap):
+        return None
+    return entry.data if entry.kind is Kind.BINARY else entry.data.decode()
+
+
+RAW = Format("raw", payload)

@@ -1,0 +1,87 @@
+"""The caught-up members of a group, by format, and the round that gives them what is new.
+
+It writes only to sockets that take it at once; whoever does not is woken to do it in its own time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import trio
+
+from triocast.core.log import Entry, last_of
+from triocast.core.wire import Format
+from triocast.subscription import Subscription
+
+SLICE = 64  # members served between two looks at the clock
+ROUND = 0.005  # seconds a round works before others get a turn; a slower event loop is felt by every client
+
+
+class Lanes:
+    """Parked subscriptions. One lane a format, because the members of a lane are written the same bytes."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[Format, dict[Subscription, None]] = {}  # dicts, not sets: the same order in every run
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lanes.values()))
+
+    def __contains__(self, subscription: Subscription) -> bool:
+        return subscription in self._lanes.get(subscription.follower.format, ())
+
+    def park(self, subscription: Subscription) -> None:
+        """Take in a subscription that has been given everything."""
+        self._lanes.setdefault(subscription.follower.format, {})[subscription] = None
+
+    def remove(self, subscription: Subscription) -> None:
+        """Let a subscription go; harmless if it is not here."""
+        self._lanes.get(subscription.follower.format, {}).pop(subscription, None)
+
+    async def serve(self, start: int, entries: Sequence[Entry]) -> None:
+        """Give `entries`, which follow the offset `start`, to everybody who has been given all before them.
+
+        Who came meanwhile has them already; who left gets nothing.
+        """
+        until = trio.current_time() + ROUND
+        top = last_of(entries[-1])
+        for form, lane in list(self._lanes.items()):
+            data = b"".join(map(form.frame, entries)) if len(entries) > 1 else form.frame(entries[0])
+            for members in _slices(list(lane)):
+                self._serve_slice(lane, members, start, top, data)
+                if trio.current_time() >= until:
+                    await trio.lowlevel.checkpoint()
+                    until = trio.current_time() + ROUND
+
+    def _serve_slice(
+        self, lane: dict[Subscription, None], members: list[Subscription], start: int, top: int, data: bytes
+    ) -> None:
+        """The hottest loop there is: one call a member."""
+        size = len(data)
+        for member in members:
+            if member.cursor != start or member not in lane:
+                continue
+            outlet = member.follower.outlet
+            if outlet is None or not outlet.ready:
+                del lane[member]
+                member.follower.wake(member)
+                continue
+            try:
+                taken = outlet.send(data)
+            except BlockingIOError:
+                taken = 0
+            except OSError:
+                outlet.lose()
+                taken = 0
+            if taken == size:
+                member.cursor = top
+                continue
+            if taken:  # a frame that was begun is given; its rest goes first, in the member's own time
+                member.cursor = top
+                outlet.keep(memoryview(data)[taken:])
+            del lane[member]
+            member.follower.wake(member)
+
+
+def _slices(members: list[Subscription]) -> Iterator[list[Subscription]]:
+    for index in range(0, len(members), SLICE):
+        yield members[index : index + SLICE]
