@@ -40,7 +40,7 @@ def lint(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests."""
     install(session, "test")
-    session.run("pytest", *session.posargs, env={"PYTHONWARNDEFAULTENCODING": "1"})
+    session.run("pytest", *session.posargs)
 
 
 @nox.session(python=sys.executable)

@@ -13,14 +13,15 @@ from random import Random
 
 import trio
 
-from triocast import Draft, Gap, GroupSettings, Message, Policy, Settings
+from triocast import Draft, Gap, GapReason, GroupSettings, Message, Policy, Settings
 from triocast.connection import Connection, open_connection
 from triocast.engines import Engine
 from triocast.engines.memory import MemoryEngine
+from triocast.errors import Overloaded
 from triocast.hub import Hub
 from triocast.testing import MemoryTransport, run_seeded
 
-GROUPS = ["news", "sport", "d:chat", "d:docs", "user:1", "user:2", "$odd", "a,b"]
+GROUPS = ["news", "sport", "d:chat", "d:docs", "user:1", "l:prices", "n:audit", "b:jobs", "$odd", "a,b"]
 
 
 def seed_of(default: int) -> int:
@@ -69,7 +70,12 @@ class Simulation:
             max_lag=40,
             inbox=8,
             history_size=500,
-            namespaces={"d": GroupSettings(policy=Policy.DISCONNECT, max_lag=15, inbox=8, history_size=500)},
+            namespaces={
+                "d": GroupSettings(policy=Policy.DISCONNECT, max_lag=15, inbox=8, history_size=500),
+                "l": GroupSettings(policy=Policy.LATEST, max_lag=20, inbox=8, history_size=500),
+                "n": GroupSettings(policy=Policy.DROP_NEWEST, max_lag=20, inbox=8, history_size=500),
+                "b": GroupSettings(policy=Policy.BLOCK, max_lag=30, inbox=8, history_size=500, block_timeout=3.0),
+            },
         )
     )
 
@@ -77,7 +83,8 @@ class Simulation:
         self.random = Random(self.seed)
         self.published: dict[str, dict[int, bytes]] = {name: {} for name in GROUPS}
         self.all: list[SimClient] = []
-        self.joins = self.stalls = self.cuts = self.evictions = self.gaps = 0
+        self.joins = self.stalls = self.cuts = self.evictions = self.gaps = self.refusals = 0
+        self.reasons: set[GapReason] = set()
 
     def run(self) -> str:
         """Run and check it; returns a digest of everything that every client saw."""
@@ -107,6 +114,7 @@ class Simulation:
                 while hub.connections or hub.groups:
                     await trio.sleep(0.1)
             hub.stop()
+        assert hub._pins.used == 0
         assert trio.lowlevel.current_statistics().tasks_living == tasks
         assert not hub._groups
         assert not hub._connections
@@ -118,8 +126,13 @@ class Simulation:
             group = random.choice(GROUPS)
             count += 1
             data = f"{number}:{count}:{'x' * random.choice([0, 10, 300])}"
+            key = random.choice([None, "x", "y"])
             with trio.move_on_after(random.choice([0.0001, 5])):  # some publishers have no patience
-                receipt = await hub.publish(group, Draft.of(data))
+                try:
+                    receipt = await hub.publish(group, Draft.of(data, key=key))
+                except Overloaded:
+                    self.refusals += 1
+                    continue
                 assert receipt.offset not in self.published[group]
                 self.published[group][receipt.offset] = data.encode()
             await trio.sleep(random.expovariate(4))
@@ -194,6 +207,7 @@ class Simulation:
             expected = last + 1
             if isinstance(entry, Gap):
                 self.gaps += 1
+                self.reasons.add(entry.reason)
             elif entry.offset in self.published[entry.group]:  # others: published, but the publisher had gone
                 assert entry.data == self.published[entry.group][entry.offset]
 

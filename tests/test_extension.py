@@ -315,6 +315,15 @@ def test_the_public_names_are_these() -> None:
     assert public - modules == {
         *("Close", "Connection", "ConnectionEnded", "Draft", "EngineError", "Gap", "GapReason", "GroupHandle"),
         *("GroupInfo", "GroupSettings", "InvalidGroupName", "InvalidMessage", "Kind", "Message", "MessageTooLarge"),
-        *("NotRunning", "Policy", "Position", "Receipt", "Settings", "SettingsError", "TooManyConnections"),
+        *(
+            "NotRunning",
+            "Overloaded",
+            "Policy",
+            "Position",
+            "Receipt",
+            "Settings",
+            "SettingsError",
+            "TooManyConnections",
+        ),
         *("TooManyGroups", "Triocast", "TriocastError"),
     }

@@ -6,6 +6,7 @@ import pytest
 
 from tests.engines.unkind import UnkindEngine
 from tests.simulation import Simulation, seed_of
+from triocast import GapReason
 
 
 @pytest.mark.parametrize("seed", [seed_of(1), seed_of(2)])
@@ -15,6 +16,8 @@ def test_a_thousand_clients_see_order_and_no_silent_loss_and_leave_nothing_behin
     # A simulation in which nothing happens proves nothing.
     assert simulation.joins > 1000
     assert min(simulation.stalls, simulation.cuts, simulation.evictions, simulation.gaps) > 20
+    assert simulation.refusals > 0
+    assert simulation.reasons == {GapReason.SLOW, GapReason.SUPERSEDED}
 
 
 def test_a_simulation_with_a_seed_nobody_chose() -> None:

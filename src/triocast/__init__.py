@@ -16,6 +16,7 @@ from triocast.errors import InvalidGroupName as InvalidGroupName
 from triocast.errors import InvalidMessage as InvalidMessage
 from triocast.errors import MessageTooLarge as MessageTooLarge
 from triocast.errors import NotRunning as NotRunning
+from triocast.errors import Overloaded as Overloaded
 from triocast.errors import SettingsError as SettingsError
 from triocast.errors import TooManyConnections as TooManyConnections
 from triocast.errors import TooManyGroups as TooManyGroups

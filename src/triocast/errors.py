@@ -64,6 +64,14 @@ class TooManyConnections(TriocastError):
     temporary = True
 
 
+class Overloaded(TriocastError):
+    """A group with policy `block` had a member too far behind for too long; nothing was published, try again."""
+
+    code = "overloaded"
+    status = 503
+    temporary = True
+
+
 class ForeignOrigin(TriocastError):
     """A page of another site asked to connect; its origin would have to be in `allowed_origins`."""
 
@@ -137,6 +145,7 @@ TOO_BIG = Close(1009, "message too big")
 CRASHED = Close(1011, "the server failed; the operator has been told", ComeBack.LATER)
 RESTART = Close(1012, "the server is restarting; come back", ComeBack.NOW)
 TOO_SLOW = Close(1013, "too slow: you fell behind by more than this group allows; come back", ComeBack.NOW)
+MISSED = Close(4010, "you asked to miss nothing, and would have; come back", ComeBack.NOW)
 
-CLOSES = (NORMAL, POLICY, TOO_BIG, CRASHED, RESTART, TOO_SLOW)
+CLOSES = (NORMAL, POLICY, TOO_BIG, CRASHED, RESTART, TOO_SLOW, MISSED)
 """Every close the server begins by itself, in one table."""

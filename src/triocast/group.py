@@ -13,11 +13,13 @@ import trio
 
 from triocast.core.log import Bounds, Entry, GroupLog, first_of
 from triocast.core.message import Gap, GapReason, Message, Position, Receipt
-from triocast.core.overflow import Evict, Policy, judge
+from triocast.core.overflow import Evict, Policy, judge, would_fall_off
 from triocast.engines import Engine
 from triocast.errors import CRASHED, RESTART, EngineError
+from triocast.gate import Gate
 from triocast.inbox import Inbox, InboxClosed, Recall
 from triocast.lanes import Lanes
+from triocast.pins import Pins
 from triocast.settings import GroupSettings
 from triocast.subscription import Follower, Subscription
 
@@ -30,7 +32,11 @@ logger = logging.getLogger("triocast.group")
 
 @dataclass(frozen=True, slots=True)
 class GroupInfo:
-    """What `/groups/<group>` shows: counts of this process, and the engine's position."""
+    """What `/groups/<group>` shows: counts of this process, and the engine's position.
+
+    `behind` members have not taken everything, the furthest of them is at `lag` messages; `dropped` messages were not
+    given to somebody and `evicted` members were closed for lagging, since the group has members here.
+    """
 
     group: str
     subscribers: int
@@ -38,13 +44,17 @@ class GroupInfo:
     offset: int
     behind: int
     policy: str
+    lag: int = 0
+    dropped: int = 0
+    evicted: int = 0
 
 
 class Group:
     """A group while it has members here. The hub opens it for the first and retires it after the last."""
 
-    def __init__(self, name: str, settings: GroupSettings, engine: Engine) -> None:
+    def __init__(self, name: str, settings: GroupSettings, engine: Engine, pins: Pins) -> None:
         self.name = name
+        self.pins = pins
         self.policy: Policy = settings.policy
         self.log: GroupLog  # from the moment that `opened` is set
         self.opened = trio.Event()
@@ -53,6 +63,7 @@ class Group:
         self.joining = 0
         self.dropped = 0
         self.evicted = 0
+        self.gate = Gate(self, settings.block_timeout)
         self._bounds = Bounds(settings.max_lag, settings.max_lag_bytes)
         self._engine = engine
         self._inbox = Inbox(settings.inbox)
@@ -79,7 +90,7 @@ class Group:
     @property
     def behind(self) -> int:
         """How many members have not taken everything, or are still writing it."""
-        return len(self._members) - len(self._lanes)
+        return len(self._lanes.busy)
 
     @property
     def unused(self) -> bool:
@@ -89,7 +100,31 @@ class Group:
     def info(self) -> GroupInfo:
         """Describe the group as it is now."""
         log = self.log
-        return GroupInfo(self.name, self.subscribers, log.epoch, log.top, self.behind, self.policy.value)
+        return GroupInfo(
+            self.name,
+            self.subscribers,
+            log.epoch,
+            log.top,
+            self.behind,
+            self.policy.value,
+            self.slowest,
+            self.dropped,
+            self.evicted,
+        )
+
+    @property
+    def slowest(self) -> int:
+        """How many messages the furthest member is behind."""
+        return max((each.behind for each in self._lanes.busy), default=0)
+
+    def has_room_for(self, weight: int) -> bool:
+        """Whether one message more, with all that waits in the inbox, makes nobody lag too far."""
+        if self.ended or not self._lanes.busy:
+            return True
+        cursor = min(each.cursor for each in self._lanes.busy)
+        count = self.log.top - cursor + len(self._inbox)
+        held = self.log.weight_after(cursor) + self._inbox.weight
+        return count < self._bounds.count and (count == 0 or held + weight <= self._bounds.weight)
 
     def join(self, follower: Follower) -> Subscription:
         """Make `follower` a member; it is given every message after the newest one there is now."""
@@ -101,8 +136,10 @@ class Group:
     def leave(self, subscription: Subscription) -> None:
         """End a membership; nothing more is given to it. Harmless when it has ended already."""
         subscription.active = False
+        subscription.thaw()
         self._members.pop(subscription, None)
         self._lanes.remove(subscription)
+        self.gate.progressed()
 
     def park(self, subscription: Subscription) -> None:
         """Take back a subscription that is caught up; its follower is woken when there is more."""
@@ -121,7 +158,7 @@ class Group:
         try:
             with self._scope:
                 async with self._engine.subscribe(self.name, self._inbox) as start:
-                    self.log = GroupLog(start, self._bounds)
+                    self.log = GroupLog(start, self._bounds, keyed=self.policy is Policy.LATEST)
                     self.opened.set()
                     while True:
                         await self._broadcast(await self._inbox.take())
@@ -194,6 +231,8 @@ class Group:
     async def _append(self, entry: Entry) -> None:
         if self._fresh and (self._fresh_weight + entry.weight > WRITE_BUDGET or len(self._fresh) >= self._round_count):
             await self._serve()
+        if self.policy is Policy.DROP_NEWEST:
+            self._freeze_laggards(entry)
         subscribers, behind = self.subscribers, self.behind
         self.log.append(entry, trio.current_time())
         self._fresh.append(entry)
@@ -209,13 +248,18 @@ class Group:
             self._evict_laggards()
 
     def _evict_laggards(self) -> None:
-        if self.policy is not Policy.DISCONNECT or self.behind == 0:
-            return
-        for subscription in [each for each in self._members if each not in self._lanes]:
-            verdict = judge(self.policy, self.name, subscription.cursor, self.log)
-            if isinstance(verdict, Evict):
-                self.leave(subscription)
-                subscription.evict(verdict.behind)
+        """Without waiting for their sockets: who does not read would never be judged otherwise."""
+        if self.policy is Policy.DISCONNECT:
+            for subscription in list(self._lanes.busy):
+                verdict = judge(self.policy, self.name, subscription.cursor, self.log)
+                if isinstance(verdict, Evict):
+                    self.leave(subscription)
+                    subscription.evict(verdict.behind)
+
+    def _freeze_laggards(self, entry: Entry) -> None:
+        for subscription in list(self._lanes.busy):
+            if subscription.frozen is None and would_fall_off(subscription.cursor, self.log, entry):
+                subscription.freeze(self.pins)
 
     def _resolve(self, entry: Entry, subscribers: int, behind: int) -> None:
         if isinstance(entry, Message):
@@ -228,6 +272,7 @@ class Group:
 
     def _end(self) -> None:
         self._inbox.close()
+        self.gate.progressed()
         self.opened.set()
         for waiter in self._waiting.values():
             waiter.resolve(self.subscribers, self.behind)

@@ -15,9 +15,11 @@ import trio
 
 from triocast.core.message import Draft, Receipt
 from triocast.core.names import check_group_name
+from triocast.core.overflow import Policy
 from triocast.engines import Engine
 from triocast.errors import RESTART, Close, EngineError, NotRunning, ShuttingDown, TooManyConnections
 from triocast.group import Group, GroupInfo
+from triocast.pins import Pins
 from triocast.settings import Settings
 from triocast.subscription import Follower, Subscription
 
@@ -51,6 +53,7 @@ class Hub:
         self._nursery: trio.Nursery | None = None
         self._stopped = trio.Event()
         self._ended = trio.Event()
+        self._pins = Pins(settings.pinned_bytes)
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else "running" if self.running else "not running"
@@ -153,13 +156,19 @@ class Hub:
     async def publish(self, name: str, draft: Draft) -> Receipt:
         """Publish to the group and return the receipt once its members here are being told.
 
-        While the group's inbox is full the call waits; cancelled there, nothing was published, and later it was.
-        Raises `InvalidGroupName`, `MessageTooLarge`, `EngineError`.
+        While the group's inbox is full, or one of its members too far behind with policy `block`, the call waits;
+        cancelled there, nothing was published, and later it was. Raises `InvalidGroupName`, `MessageTooLarge`,
+        `EngineError`, and `Overloaded` when it has waited for `block_timeout`.
         """
         check_group_name(name)
         draft.check_size(self.settings.max_message)
         self._running()
-        position = await self.engine.publish(name, draft)
+        group = self._groups.get(name)
+        if group is not None and group.policy is Policy.BLOCK:
+            async with group.gate.room_for(draft.weight):
+                position = await self.engine.publish(name, draft)
+        else:
+            position = await self.engine.publish(name, draft)
         group = self._groups.get(name)
         if group is None:
             return Receipt(name, position.epoch, position.offset, 0, 0)
@@ -195,7 +204,7 @@ class Hub:
 
     def _open(self, name: str) -> Group:
         nursery = self._running()
-        group = self._groups[name] = Group(name, self.settings.for_group(name), self.engine)
+        group = self._groups[name] = Group(name, self.settings.for_group(name), self.engine, self._pins)
         nursery.start_soon(group.run, self._forget, name=f"group {name}")
         return group
 

@@ -21,6 +21,7 @@ class Recall:
     """Asks the broadcaster to fetch what the engine should have delivered up to `offset`."""
 
     offset: int
+    weight: int = 0
 
 
 Item = Message | Recall
@@ -32,6 +33,7 @@ class Inbox:
     def __init__(self, size: int) -> None:
         self.size = size
         self.closed = False
+        self.weight = 0  # bytes that wait
         self._places = trio.Semaphore(size)
         self._send, self._receive = trio.open_memory_channel[Item](size)
 
@@ -59,6 +61,7 @@ class Inbox:
         """Fill a reserved place; after the group's end there is nobody to read it and it is let go."""
         if not self.closed:
             self._send.send_nowait(item)
+            self.weight += item.weight
 
     async def take(self) -> list[Item]:
         """Wait for something, then take all there is, in order, and free the places. Raises `InboxClosed`."""
@@ -71,7 +74,8 @@ class Inbox:
                 items.append(self._receive.receive_nowait())
             except trio.WouldBlock:
                 break
-        for _ in items:
+        for item in items:
+            self.weight -= item.weight
             self._places.release()
         return items
 

@@ -22,19 +22,20 @@ class Lanes:
 
     def __init__(self) -> None:
         self._lanes: dict[Format, dict[Subscription, None]] = {}  # dicts, not sets: the same order in every run
+        self.busy: dict[Subscription, None] = {}
+        """Members that have something to take, or are writing it."""
 
     def __len__(self) -> int:
         return sum(map(len, self._lanes.values()))
 
-    def __contains__(self, subscription: Subscription) -> bool:
-        return subscription in self._lanes.get(subscription.follower.format, ())
-
     def park(self, subscription: Subscription) -> None:
         """Take in a subscription that has been given everything."""
+        self.busy.pop(subscription, None)
         self._lanes.setdefault(subscription.follower.format, {})[subscription] = None
 
     def remove(self, subscription: Subscription) -> None:
         """Let a subscription go; harmless if it is not here."""
+        self.busy.pop(subscription, None)
         self._lanes.get(subscription.follower.format, {}).pop(subscription, None)
 
     async def serve(self, start: int, entries: Sequence[Entry]) -> None:
@@ -62,8 +63,7 @@ class Lanes:
                 continue
             outlet = member.follower.outlet
             if outlet is None or not outlet.ready:
-                del lane[member]
-                member.follower.wake(member)
+                self._wake(lane, member)
                 continue
             try:
                 taken = outlet.send(data)
@@ -78,8 +78,12 @@ class Lanes:
             if taken:  # a frame that was begun is given; its rest goes first, in the member's own time
                 member.cursor = top
                 outlet.keep(memoryview(data)[taken:])
-            del lane[member]
-            member.follower.wake(member)
+            self._wake(lane, member)
+
+    def _wake(self, lane: dict[Subscription, None], member: Subscription) -> None:
+        del lane[member]
+        self.busy[member] = None
+        member.follower.wake(member)
 
 
 def _slices(members: list[Subscription]) -> Iterator[list[Subscription]]:

@@ -5,13 +5,16 @@ It copies nothing and awaits nothing: the group says when there is more, the con
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from triocast.core.log import Entry, last_of
-from triocast.core.overflow import Evict, Skip, judge
+from triocast.core.message import Gap, GapReason
+from triocast.core.overflow import Conflate, Evict, Skip, conflate, judge
 from triocast.core.wire import Format
 from triocast.errors import TOO_SLOW, Close
+from triocast.pins import Pins
 
 if TYPE_CHECKING:
     from triocast.group import Group
@@ -44,12 +47,13 @@ class Follower(Protocol):
 
 
 class Subscription:
-    """A member of a group: `cursor` is the offset up to which everything was given.
+    """A member of a group: `cursor` is the offset up to which everything was given, or given up.
 
-    It is either parked (caught up and waiting in the group) or in its follower's hands.
+    It is either parked (caught up and waiting in the group) or in its follower's hands. What it has coming is in the
+    group's log; only a frozen one has references of its own.
     """
 
-    __slots__ = ("active", "cursor", "follower", "group", "missed")
+    __slots__ = ("active", "conflating", "cursor", "follower", "frozen", "group", "missed")
 
     def __init__(self, group: Group, follower: Follower) -> None:
         self.group = group
@@ -57,15 +61,17 @@ class Subscription:
         self.cursor = group.log.top
         self.active = True
         self.missed = 0  # messages this subscriber was not given, for publisher and operator to see
+        self.conflating = False
+        self.frozen: deque[Entry] | None = None
 
     def __repr__(self) -> str:
         state = f"{self.behind} behind" if self.active else "left"
-        return f"<Subscription {self.group.name!r} at {self.cursor}, {state}>"
+        return f"<Subscription {self.group.name!r} at {self.cursor}, {state}{', frozen' if self.frozen else ''}>"
 
     @property
     def behind(self) -> int:
         """How many messages have not been taken yet."""
-        return self.group.log.top - self.cursor
+        return self.group.log.top - self.cursor + len(self.frozen or ())
 
     def take(self, budget: int) -> list[Entry]:
         """Return what comes next, at most `budget` bytes or one message, and move the cursor past it.
@@ -75,26 +81,27 @@ class Subscription:
         """
         if not self.active:
             return []
-        log = self.group.log
-        match judge(self.group.policy, self.group.name, self.cursor, log):
+        if self.frozen is not None:
+            return self._take_frozen(budget)
+        log, name = self.group.log, self.group.name
+        match judge(self.group.policy, name, self.cursor, log):
             case Skip(gap):
-                self.cursor = gap.last
-                self._count_missed(gap.count)
-                return [gap]
+                return self._pass([gap])
             case Evict(behind):
                 self.evict(behind)
                 return []
-            case None:
-                entries = log.read(self.cursor, budget)
-                if entries:
-                    self.cursor = last_of(entries[-1])
-                return entries
+            case Conflate():
+                self.conflating = True
+        if self.conflating:
+            return self._pass(conflate(name, self.cursor, log, budget))
+        return self._pass(log.read(self.cursor, budget))
 
     def settle(self) -> bool:
         """Park if everything was taken; otherwise return False and stay in the follower's hands."""
-        if self.active and self.cursor < self.group.log.top:
+        if self.active and (self.frozen is not None or self.cursor < self.group.log.top):
             return False
         if self.active:
+            self.conflating = False
             self.group.park(self)
         return True
 
@@ -104,6 +111,51 @@ class Subscription:
         reason = f"too slow: {behind} messages behind in {self.group.name}; come back"
         self.follower.end(TOO_SLOW.because(reason))
 
-    def _count_missed(self, count: int) -> None:
-        self.missed += count
-        self.group.dropped += count
+    def freeze(self, pins: Pins) -> None:
+        """Keep references of its own to what is coming, and nothing that is published from now on until that is
+        drained; evict it when all clients together pin too much."""
+        log = self.group.log
+        if not pins.take(log.weight_after(self.cursor)):
+            self.evict(self.behind)
+            return
+        self.frozen = deque(log.after(self.cursor))
+        self.cursor = log.top
+
+    def thaw(self) -> None:
+        """Let go what is frozen; for the group, when the membership ends."""
+        if self.frozen is not None:
+            self.group.pins.give_back(sum(entry.weight for entry in self.frozen))
+            self.frozen = None
+
+    def _take_frozen(self, budget: int) -> list[Entry]:
+        assert self.frozen is not None  # noqa: S101 - for the type checker
+        entries: list[Entry] = []
+        weight = 0
+        while self.frozen and (not entries or weight + self.frozen[0].weight <= budget):
+            entries.append(self.frozen.popleft())
+            weight += entries[-1].weight
+        self.group.pins.give_back(weight)
+        if not self.frozen:
+            self.frozen = None
+            self._miss_what_came_meanwhile(entries)
+        self._count_missed(entries)
+        return entries
+
+    def _miss_what_came_meanwhile(self, entries: list[Entry]) -> None:
+        log = self.group.log
+        if log.top > self.cursor:
+            entries.append(Gap(self.group.name, log.epoch, self.cursor + 1, log.top, GapReason.SLOW))
+            self.cursor = log.top
+
+    def _pass(self, entries: list[Entry]) -> list[Entry]:
+        if entries:
+            self.cursor = last_of(entries[-1])
+            self._count_missed(entries)
+            self.group.gate.progressed()
+        return entries
+
+    def _count_missed(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            if isinstance(entry, Gap) and entry.reason is not GapReason.LOST:
+                self.missed += entry.count
+                self.group.dropped += entry.count

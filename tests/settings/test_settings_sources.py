@@ -148,7 +148,7 @@ def test_everything_that_is_wrong_is_said_at_once_and_where(here):
         "triocast.toml: certfile: expected str | null, got 5",
         "triocast.toml: namespaces.chat.max_lag: expected int >= 1, got 0",
         "TRIOCAST_INBOX: expected int, got 'x'",
-        "TRIOCAST_POLICY: expected one of drop_oldest, disconnect, got 'drop'",
+        "TRIOCAST_POLICY: expected one of drop_oldest, drop_newest, latest, disconnect, block, got 'drop'",
         "--history-ttl: expected float > 0.0, got '0'",
         "--bind: expected HOST:PORT, [IPV6]:PORT or unix:PATH, got 'nowhere'",
     ]

@@ -243,7 +243,10 @@ async def test_a_group_is_described_whether_anybody_is_in_it_or_not() -> None:
     async with served() as world:
         await member(world, "/ws/sample")
         shown = await (await world.http.get("/groups/sample")).get_json()
-        assert set(shown) == {"group", "subscribers", "epoch", "offset", "behind", "policy"}
+        assert set(shown) == {
+            *("group", "subscribers", "epoch", "offset", "behind", "policy"),
+            *("lag", "dropped", "evicted"),
+        }
         assert (shown["subscribers"], shown["offset"], shown["policy"]) == (1, 0, "drop_oldest")
         nobody = await (await world.http.get("/groups/nobody")).get_json()
         assert (nobody["subscribers"], nobody["offset"]) == (0, 0)

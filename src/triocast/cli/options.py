@@ -30,7 +30,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "max_inbound_bytes",
             "max_header",
         ),
-        "Slow clients": ("policy", "max_lag", "max_lag_bytes", "inbox"),
+        "Slow clients": ("policy", "max_lag", "max_lag_bytes", "inbox", "block_timeout", "pinned_bytes"),
         "History": (
             "history_size",
             "history_ttl",
@@ -43,6 +43,8 @@ SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "header_timeout",
             "body_timeout",
             "keep_alive",
+            "ping_interval",
+            "ping_timeout",
             "inbound_timeout",
             "write_timeout",
             "close_timeout",

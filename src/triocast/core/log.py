@@ -33,19 +33,21 @@ class GroupLog:
     `top` is the newest offset known, `bottom` the oldest entry's first offset (`top + 1` when nothing is held).
     """
 
-    __slots__ = ("_bounds", "_entries", "_head", "_lasts", "_sums", "_times", "bottom", "epoch", "top")
+    __slots__ = ("_entries", "_head", "_lasts", "_newest", "_sums", "_times", "bottom", "bounds", "epoch", "top")
 
-    def __init__(self, start: Position, bounds: Bounds) -> None:
+    def __init__(self, start: Position, bounds: Bounds, *, keyed: bool = False) -> None:
+        """Make an empty log; a `keyed` one knows which messages are the newest of their key."""
         self.epoch = start.epoch
         self.top = start.offset
         self.bottom = start.offset + 1
-        self._bounds = bounds
+        self.bounds = bounds
         # Parallel lists; what lies before _head is gone and is cut off now and then, so that trimming is O(1).
         self._entries: list[Entry] = []
         self._lasts: list[int] = []
         self._sums: list[int] = []  # weight of all entries ever appended up to and including this one
         self._times: list[float] = []
         self._head = 0
+        self._newest: dict[str | None, int] | None = {} if keyed else None
 
     def __len__(self) -> int:
         return len(self._entries) - self._head
@@ -75,6 +77,8 @@ class GroupLog:
         self._lasts.append(last)
         self._sums.append(self._sum_before(len(self._sums)) + entry.weight)
         self._times.append(now)
+        if self._newest is not None and isinstance(entry, Message):
+            self._newest[entry.key] = entry.offset
         self.top = last
         self._trim()
         self.expire(now)
@@ -93,6 +97,14 @@ class GroupLog:
         index = bisect_right(self._lasts, cursor, self._head)
         return [entry for entry in self._entries[index : index + limit] if isinstance(entry, Message)]
 
+    def after(self, cursor: int) -> list[Entry]:
+        """Return all that is held after the offset `cursor`."""
+        return self._entries[bisect_right(self._lasts, cursor, self._head) :]
+
+    def is_newest(self, message: Message) -> bool:
+        """Whether no newer message of the same key is held (messages without a key are one key); for a keyed log."""
+        return self._newest is not None and self._newest.get(message.key) == message.offset
+
     def weight_after(self, cursor: int) -> int:
         """Return what the entries held after the offset `cursor` weigh: how many bytes a subscriber is behind."""
         index = bisect_right(self._lasts, cursor, self._head)
@@ -100,7 +112,7 @@ class GroupLog:
 
     def expire(self, now: float) -> None:
         """Let go what is older than the bounds allow at the time `now`."""
-        age = self._bounds.age
+        age = self.bounds.age
         if age is not None:
             while self._head < len(self._times) and self._times[self._head] <= now - age:
                 self._drop()
@@ -111,11 +123,14 @@ class GroupLog:
             self._drop()
 
     def _trim(self) -> None:
-        kept = min(1, self._bounds.count)
-        while len(self) > kept and (len(self) > self._bounds.count or self.weight > self._bounds.weight):
+        kept = min(1, self.bounds.count)
+        while len(self) > kept and (len(self) > self.bounds.count or self.weight > self.bounds.weight):
             self._drop()
 
     def _drop(self) -> None:
+        entry = self._entries[self._head]
+        if self._newest is not None and isinstance(entry, Message) and self.is_newest(entry):
+            del self._newest[entry.key]
         self.bottom = self._lasts[self._head] + 1
         self._entries[self._head] = _DROPPED  # the message is free now, not when the lists are cut
         self._head += 1

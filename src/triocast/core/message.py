@@ -77,6 +77,11 @@ class Draft:
             _check_json(data)
         return cls(kind, data, key)
 
+    @property
+    def weight(self) -> int:
+        """What the message will count in every bound in bytes."""
+        return len(self.data) + len(self.key or "") + OVERHEAD
+
     def check_size(self, max_message: int) -> None:
         """Raise `MessageTooLarge` if the payload has more than `max_message` bytes."""
         if len(self.data) > max_message:
@@ -124,6 +129,7 @@ class GapReason(Enum):
     """Why messages are missing."""
 
     SLOW = "slow"  # the client lagged by more than the group allows
+    SUPERSEDED = "superseded"  # newer messages of the same key follow, and the client lagged
     LOST = "lost"  # the engine no longer had them
 
 

@@ -59,6 +59,10 @@ class LinkH11(H11Protocol):
         while not self._over:
             if self.connection.they_are_waiting_for_100_continue:
                 await self._send_continue()
+            if self.connection.their_state in {h11.MUST_CLOSE, h11.CLOSED}:
+                # They said that this was their last request. What follows all the same (a stray line end, often) is
+                # discarded: refusing it would answer for the request that was good.
+                return
             try:
                 event = self.connection.next_event()
             except h11.RemoteProtocolError as error:

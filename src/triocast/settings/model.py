@@ -47,7 +47,10 @@ class GroupSettings:
 
     policy: Annotated[
         Policy,
-        Meta(description="what happens to a client that lags by more than max_lag: drop_oldest or disconnect"),
+        Meta(
+            description="what happens when a client lags by more than max_lag: drop_oldest, drop_newest, latest, "
+            "disconnect or block"
+        ),
     ] = Policy.DROP_OLDEST
     max_lag: Annotated[
         Count,
@@ -57,6 +60,10 @@ class GroupSettings:
         Count,
         Meta(description="bytes a client may be behind (payload + key + 64 each); four messages of the largest size"),
     ] = 4 * MIB
+    block_timeout: Annotated[
+        Seconds,
+        Meta(description="seconds a publish to a group with policy block waits for laggards before it is refused"),
+    ] = 5.0
     inbox: Annotated[
         Count,
         Meta(description="messages that wait for a group's broadcaster; when it is full publishers wait"),
@@ -113,6 +120,9 @@ class Settings(GroupSettings):
         Seconds,
         Meta(description="seconds a position is remembered; a phone off overnight can still be told what it missed"),
     ] = 86_400.0
+    pinned_bytes: Annotated[
+        Count, Meta(description="bytes that clients frozen by drop_newest hold together; beyond it they are closed")
+    ] = 64 * MIB
     max_inbound: Annotated[Count, Meta(description="messages from one client that wait for its handler")] = 64
     max_inbound_bytes: Annotated[Count, Meta(description="bytes from one client that wait for its handler")] = 1 * MIB
     inbound_timeout: Annotated[
@@ -130,6 +140,14 @@ class Settings(GroupSettings):
     ] = 10.0
     body_timeout: Annotated[Seconds, Meta(description="seconds for the body of a request to arrive")] = 30.0
     keep_alive: Annotated[Seconds, Meta(description="seconds an idle HTTP connection is kept")] = 60.0
+    ping_interval: Annotated[
+        Seconds,
+        Meta(description="seconds of silence after which a WebSocket is pinged; proxies and NAT cut after 30 or more"),
+    ] = 20.0
+    ping_timeout: Annotated[
+        Seconds,
+        Meta(description="seconds a pinged client has to send anything before it is reset; a bad radio link takes 5"),
+    ] = 10.0
     write_timeout: Annotated[
         Seconds, Meta(description="seconds a write may make no progress before its connection is reset")
     ] = 10.0

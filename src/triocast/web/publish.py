@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import trio
 from quart import Blueprint, Response, request
-from werkzeug.exceptions import MethodNotAllowed
+from werkzeug.exceptions import BadRequest, MethodNotAllowed
 
 from triocast.core.access import deny_publish
 from triocast.core.message import Draft
 from triocast.core.names import check_group_name
 from triocast.errors import UnsupportedKind
 from triocast.extension import Triocast
+from triocast.web import query
 from triocast.web.errors import answer_errors_with_json
 from triocast.web.guard import caller, denied, lock
 from triocast.web.names import GROUP, know_group_names
@@ -20,6 +23,9 @@ from triocast.web.payload import from_body, from_query
 # Bytes of a body that are decoded and checked in a thread: a megabyte of escapes takes 0.2 seconds, in which the
 # event loop would serve nobody.
 LARGE = 64 * 1024
+
+
+MAX_KEY = 255  # bytes; as long as a group's name may be
 
 
 def publish_routes(push: Triocast, name: str = "triocast_publish") -> Blueprint:
@@ -37,7 +43,8 @@ def publish_routes(push: Triocast, name: str = "triocast_publish") -> Blueprint:
     @blueprint.route(f"/publish/{GROUP}", methods=["GET", "POST"])
     async def publish(group: str) -> Response:
         check_group_name(group)
-        receipt = await push.hub.publish(group, await _draft())
+        draft = await _draft()
+        receipt = await push.hub.publish(group, replace(draft, key=_key(request.query_string)))
         return fresh_json(receipt)
 
     return blueprint
@@ -47,6 +54,13 @@ def fresh_json(value: object) -> Response:
     """Return a JSON answer that no cache keeps."""
     headers = {"Cache-Control": "no-store"}
     return Response(msgspec.json.encode(value), headers=headers, content_type="application/json")
+
+
+def _key(query_string: bytes) -> str | None:
+    asked = query.texts(query_string, "key")
+    if len(asked) > 1 or (asked and not 1 <= len(asked[0].encode()) <= MAX_KEY):
+        raise BadRequest(f"key names what the message supersedes: 1 to {MAX_KEY} bytes, given once")
+    return asked[0] if asked else None
 
 
 async def _draft() -> Draft:

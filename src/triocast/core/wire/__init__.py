@@ -1,4 +1,10 @@
 """How messages are written for clients: formats without I/O, each encoding made once per message and shared by all."""
 
 from triocast.core.wire.format import Format as Format
+from triocast.core.wire.format import Joined as Joined
+from triocast.core.wire.format import Told as Told
+from triocast.core.wire.json import JSON as JSON
 from triocast.core.wire.raw import RAW as RAW
+
+FORMATS = {form.name: form for form in (RAW, JSON)}
+"""The formats that a WebSocket client can ask for, by name; the first is the default."""

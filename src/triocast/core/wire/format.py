@@ -1,8 +1,12 @@
-"""A wire format: what a client is given for a message or a gap, as a payload and as a whole WebSocket frame."""
+"""A wire format: what a client is given for a message or a gap, as a payload and as a whole WebSocket frame.
+
+It knows no connection and writes nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from triocast.core.log import Entry
 from triocast.core.message import Message
@@ -11,28 +15,45 @@ from triocast.core.wire.websocket import data_frame
 Payload = str | bytes
 
 
-class Format:
-    """One way to write entries. `encode` gives the payload of an entry, None for what the format cannot say.
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The beginning of a group's stream on one connection, `client`: what follows comes after `offset`."""
 
-    Formats are compared by identity: there is one object of each, and all its subscribers share its encodings.
+    group: str
+    epoch: str
+    offset: int
+    policy: str
+    client: str
+
+
+Told = Entry | Joined
+"""What a client can be told of a group."""
+
+
+class Format:
+    """One way to write what clients are told. `encode` gives the payload, None for what the format cannot say.
+
+    `greets` says that each group's stream begins with `Joined`. Formats are compared by identity: there is one object
+    of each, and all its subscribers share its encodings.
     """
 
-    def __init__(self, name: str, encode: Callable[[Entry], Payload | None]) -> None:
+    def __init__(self, name: str, encode: Callable[[Told], Payload | None], *, greets: bool = False) -> None:
         self.name = name
+        self.greets = greets
         self._encode = encode
 
     def __repr__(self) -> str:
         return f"<Format {self.name}>"
 
-    def payload(self, entry: Entry) -> Payload | None:
+    def payload(self, told: Told) -> Payload | None:
         """Return the payload, `str` for a text frame and `bytes` for a binary one."""
-        return entry.encoded(self._encode) if isinstance(entry, Message) else self._encode(entry)
+        return told.encoded(self._encode) if isinstance(told, Message) else self._encode(told)
 
-    def frame(self, entry: Entry) -> bytes:
+    def frame(self, told: Told) -> bytes:
         """Return the whole frame a server sends, empty for what the format cannot say."""
-        return entry.encoded(self._frame) if isinstance(entry, Message) else self._frame(entry)
+        return told.encoded(self._frame) if isinstance(told, Message) else self._frame(told)
 
-    def _frame(self, entry: Entry) -> bytes:
+    def _frame(self, told: Told) -> bytes:
         # From the encoder, not from `payload`: whoever wants frames should not keep payloads as well.
-        payload = self._encode(entry)
+        payload = self._encode(told)
         return b"" if payload is None else data_frame(payload)

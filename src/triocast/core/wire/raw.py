@@ -5,16 +5,15 @@ It has no room for gaps.
 
 from __future__ import annotations
 
-from triocast.core.log import Entry
-from triocast.core.message import Gap, Kind
-from triocast.core.wire.format import Format
+from triocast.core.message import Kind, Message
+from triocast.core.wire.format import Format, Told
 
 
-def payload(entry: Entry) -> str | bytes | None:
+def payload(told: Told) -> str | bytes | None:
     """Return what a raw client is given: `str` for a text frame, `bytes` for a binary one, None for a gap."""
-    if isinstance(entry, Gap):
+    if not isinstance(told, Message):
         return None
-    return entry.data if entry.kind is Kind.BINARY else entry.data.decode()
+    return told.data if told.kind is Kind.BINARY else told.data.decode()
 
 
 RAW = Format("raw", payload)
