@@ -5,6 +5,7 @@ It never drops; whoever wants a place waits, and that wait is the first backpres
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
@@ -66,18 +67,24 @@ class Inbox:
     async def take(self) -> list[Item]:
         """Wait for something, then take all there is, in order, and free the places. Raises `InboxClosed`."""
         try:
-            items = [await self._receive.receive()]
+            first = await self._receive.receive()
         except trio.ClosedResourceError:
             raise InboxClosed from None
-        while True:
-            try:
+        self._free(first)
+        return [first, *self.take_nowait()]
+
+    def take_nowait(self) -> list[Item]:
+        """Take all there is, in order, and free the places."""
+        items: list[Item] = []
+        with suppress(trio.WouldBlock):
+            while True:
                 items.append(self._receive.receive_nowait())
-            except trio.WouldBlock:
-                break
-        for item in items:
-            self.weight -= item.weight
-            self._places.release()
+                self._free(items[-1])
         return items
+
+    def _free(self, item: Item) -> None:
+        self.weight -= item.weight
+        self._places.release()
 
     def close(self) -> None:
         """End the inbox: who waits for a place, or comes for one, gets `InboxClosed`."""
