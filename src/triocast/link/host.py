@@ -90,6 +90,7 @@ def _config(settings: Settings) -> Config:
     config.accesslog = None  # a line for every publish costs more than the publish; metrics count them
     config.errorlog = logging.getLogger("triocast.server")
     config.include_server_header = False
+    config.keep_alive_max_requests = MAX_REQUESTS
     config.h11_max_incomplete_size = settings.max_header
     config.startup_timeout = LIFESPAN_TIMEOUT
     config.shutdown_timeout = STOP_TIMEOUT

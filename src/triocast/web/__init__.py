@@ -4,6 +4,7 @@ from triocast.web.app import create_app as create_app
 from triocast.web.blueprint import routes as routes
 from triocast.web.errors import answer_errors_with_json as answer_errors_with_json
 from triocast.web.forwarded import Forwarded as Forwarded
+from triocast.web.front import PublishFront as PublishFront
 from triocast.web.gate import Gate as Gate
 from triocast.web.groups import group_routes as group_routes
 from triocast.web.health import health_routes as health_routes

@@ -11,6 +11,7 @@ from triocast.settings import Settings
 from triocast.web.blueprint import routes
 from triocast.web.errors import answer_errors_with_json
 from triocast.web.forwarded import Forwarded
+from triocast.web.front import PublishFront
 from triocast.web.gate import Gate
 from triocast.web.limits import bound_bodies
 
@@ -32,7 +33,7 @@ def create_app(settings: Settings, *, engine: Engine | None = None, harden: bool
     app.url_map.merge_slashes = False  # a slash too many is a bad group name, not a redirect
     push = Triocast(app, settings, engine=engine, harden=harden)
     bound_bodies(app, settings)
-    app.asgi_app = Forwarded(Gate(app.asgi_app), settings.trusted_proxies)  # type: ignore[method-assign, arg-type, assignment]
+    app.asgi_app = Forwarded(Gate(PublishFront(app.asgi_app, push)), settings.trusted_proxies)  # type: ignore[method-assign, arg-type, assignment]
     answer_errors_with_json(app)
     app.register_blueprint(routes(push))
 

@@ -17,17 +17,19 @@ logger = logging.getLogger("triocast.web")
 
 def answer_errors_with_json(target: Quart | Blueprint) -> None:
     """Answer what goes wrong in the requests of `target` with JSON; crashes become 500, logged and not shown."""
-    target.errorhandler(HTTPException)(_http_error)
-    target.errorhandler(TriocastError)(_our_error)
+    target.errorhandler(HTTPException)(http_error)
+    target.errorhandler(TriocastError)(our_error)
 
 
-async def _our_error(error: TriocastError) -> Response:
+async def our_error(error: TriocastError) -> Response:
+    """Return the answer for one of our errors; the operator is told of those that are not the caller's fault."""
     if error.status >= 500:
         logger.warning("a request failed: %s", error, exc_info=None if error.temporary else error)
     return problem(error)
 
 
-async def _http_error(error: HTTPException) -> Response:
+async def http_error(error: HTTPException) -> Response:
+    """Return the answer for an HTTP error."""
     if error.response is not None:  # an answer made on purpose
         return error.response  # type: ignore[return-value]
     status = error.code or 500

@@ -25,7 +25,8 @@ def group_routes(push: Triocast, name: str = "triocast_groups") -> Blueprint:
 
     @blueprint.before_request
     async def guard() -> Response | None:
-        return denied(deny(caller(), lock(push.settings)))
+        denial = deny(caller(request.scope), lock(push.settings))
+        return None if denial is None else denied(denial)
 
     @blueprint.get("/groups")
     async def groups() -> Response:

@@ -1,10 +1,10 @@
-"""Gathers the facts that the access rules want from the request in hand, and puts their verdict as an answer."""
+"""Gathers the facts that the access rules want from a request's ASGI scope, and puts their verdict as an answer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
-from quart import Response, request
+from quart import Response
 
 from triocast.core.access import Caller, Denial, Lock, is_proxy_header
 from triocast.problems import answer
@@ -12,19 +12,39 @@ from triocast.settings import Settings
 from triocast.web.forwarded import PROXIED
 
 
-def caller() -> Caller:
-    """Return what the current request says of where it comes from."""
-    scope, headers = request.scope, request.headers
+def caller(scope: Any) -> Caller:
+    """Return what a request says of where it comes from."""
+    keys: list[str] = []
+    origins: list[str] = []
+    host, fetch_site, forwarded = "", None, bool(scope.get(PROXIED))
+    for raw_name, raw_value in scope["headers"]:
+        name = raw_name.lower()
+        if name in _PLAIN:
+            continue
+        value = raw_value.decode("latin1")
+        if name == b"host":
+            host = value
+        elif name == b"authorization":
+            scheme, _, key = value.partition(" ")
+            keys += [key.strip()] if scheme.lower() == "bearer" else []
+        elif name == b"x-api-key":
+            keys.append(value)
+        elif name == b"origin":
+            origins.append(value)
+        elif name == b"sec-fetch-site":
+            fetch_site = value
+        elif is_proxy_header(name.decode("latin1")):
+            forwarded = True
     return Caller(
-        method=request.method,
-        keys=tuple(_keys()),
+        method=scope["method"],
+        keys=tuple(keys),
         server=_address(scope.get("server")),
         peer=_address(scope.get("client")),
-        host=headers.get("Host", ""),
+        host=host,
         old_http=scope.get("http_version", "1.1") < "1.1",
-        forwarded=bool(scope.get(PROXIED)) or any(is_proxy_header(name) for name, _ in headers),
-        origins=tuple(headers.getlist("Origin")),
-        fetch_site=headers.get("Sec-Fetch-Site"),
+        forwarded=forwarded,
+        origins=tuple(origins),
+        fetch_site=fetch_site,
     )
 
 
@@ -33,20 +53,14 @@ def lock(settings: Settings) -> Lock:
     return Lock(settings.api_key, settings.allowed_origins, settings.insecure)
 
 
-def denied(denial: Denial | None) -> Response | None:
+def denied(denial: Denial) -> Response:
     """Return the answer that a denial is."""
-    if denial is None:
-        return None
     headers = {401: {"WWW-Authenticate": 'Bearer realm="triocast"'}, 405: {"Allow": "POST, OPTIONS"}}
     return answer(denial.status, denial.code, denial.message, headers.get(denial.status))
 
 
-def _keys() -> Iterator[str]:
-    for value in request.headers.getlist("Authorization"):
-        scheme, _, key = value.partition(" ")
-        if scheme.lower() == "bearer":
-            yield key.strip()
-    yield from request.headers.getlist("X-API-Key")
+# What most requests carry and no rule looks at.
+_PLAIN = frozenset({b"accept", b"accept-encoding", b"connection", b"content-length", b"content-type", b"user-agent"})
 
 
 def _address(place: object) -> str | None:

@@ -36,7 +36,7 @@ def bound_bodies(app: Quart, settings: Settings) -> None:
             if body.refusal is None:
                 await super().__call__(body.receive, reply.send)
             if body.refusal is not None and not reply.started:
-                await _refuse(body, body.refusal, send, settings.close_timeout)
+                await refuse(body, body.refusal, send, settings.close_timeout)
 
     app.asgi_http_class = BoundedConnection
     app.config["MAX_CONTENT_LENGTH"] = None
@@ -54,6 +54,10 @@ class Reply:
         """Send an event of the answer."""
         self.started = True
         await self._send(event)
+
+
+class ClientGone(Exception):
+    """The body ends before it is complete: its client has gone, or has broken a bound."""
 
 
 class BoundedBody:
@@ -87,6 +91,16 @@ class BoundedBody:
                 self.refusal = self._too_large()
         return await self._receive() if self.refusal is None else {"type": "http.disconnect"}
 
+    async def read(self) -> bytes:
+        """Return the whole body. Raises `ClientGone` when it will not be complete; `refusal` says whether by us."""
+        pieces: list[bytes] = []
+        while not self._complete:
+            event = await self.receive()
+            if event["type"] != "http.request":
+                raise ClientGone
+            pieces.append(event.get("body", b""))
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
     async def discard(self) -> None:
         """Take what the client is still sending, and keep none of it; until it is done or gone."""
         while not self._complete:
@@ -109,7 +123,7 @@ class BoundedBody:
         return answer(408, "request_timeout", message)
 
 
-async def _refuse(body: BoundedBody, response: Response, send: Send, patience: float) -> None:
+async def refuse(body: BoundedBody, response: Response, send: Send, patience: float) -> None:
     """Send the whole answer, then discard what the client is still sending, for `patience` seconds at most.
 
     To close at once would reset the connection, and the client would lose the answer that says why.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import trio
 from quart import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest, MethodNotAllowed
 
-from triocast.core.access import deny_publish
-from triocast.core.message import Draft
+from triocast.core.access import Denial, deny_publish
+from triocast.core.message import Draft, Receipt
 from triocast.core.names import check_group_name
 from triocast.errors import UnsupportedKind
 from triocast.extension import Triocast
@@ -20,12 +22,31 @@ from triocast.web.guard import caller, denied, lock
 from triocast.web.names import GROUP, know_group_names
 from triocast.web.payload import from_body, from_query
 
-# Bytes of a body that are decoded and checked in a thread: a megabyte of escapes takes 0.2 seconds, in which the
-# event loop would serve nobody.
-LARGE = 64 * 1024
-
-
 MAX_KEY = 255  # bytes; as long as a group's name may be
+LONG_BODY = 64 * 1024  # bytes that are decoded in a thread: more would hold up the event loop
+
+
+class Denied(Exception):
+    """Whoever asks may not publish; carries the answer's parts."""
+
+    def __init__(self, denial: Denial) -> None:
+        super().__init__(denial)
+        self.denial = denial
+
+
+async def publish(push: Triocast, scope: Any, group: str, body: Callable[[], Awaitable[bytes]]) -> Receipt:
+    """Publish what a request to `/publish/<group>` asks for; the one way, whatever dispatched it.
+
+    `body` is called once, after all that can be refused without it. Raises `Denied`, `TriocastError` and
+    `HTTPException`.
+    """
+    denial = deny_publish(caller(scope), lock(push.settings))
+    if denial is not None:
+        raise Denied(denial)
+    check_group_name(group)
+    key = _key(scope["query_string"])
+    draft = await _draft(scope, body)
+    return await push.hub.publish(group, draft if key is None else replace(draft, key=key))
 
 
 def publish_routes(push: Triocast, name: str = "triocast_publish") -> Blueprint:
@@ -34,18 +55,13 @@ def publish_routes(push: Triocast, name: str = "triocast_publish") -> Blueprint:
     answer_errors_with_json(blueprint)
     know_group_names(blueprint)
 
-    @blueprint.before_request
-    async def guard() -> Response | None:
-        if request.method == "OPTIONS":
-            return None
-        return denied(deny_publish(caller(), lock(push.settings)))
+    @blueprint.errorhandler(Denied)
+    async def deny(error: Denied) -> Response:
+        return denied(error.denial)
 
     @blueprint.route(f"/publish/{GROUP}", methods=["GET", "POST"])
-    async def publish(group: str) -> Response:
-        check_group_name(group)
-        draft = await _draft()
-        receipt = await push.hub.publish(group, replace(draft, key=_key(request.query_string)))
-        return fresh_json(receipt)
+    async def publish_to(group: str) -> Response:
+        return fresh_json(await publish(push, request.scope, group, _quarts_body))
 
     return blueprint
 
@@ -57,24 +73,28 @@ def fresh_json(value: object) -> Response:
 
 
 def _key(query_string: bytes) -> str | None:
+    if not query_string:
+        return None
     asked = query.texts(query_string, "key")
     if len(asked) > 1 or (asked and not 1 <= len(asked[0].encode()) <= MAX_KEY):
         raise BadRequest(f"key names what the message supersedes: 1 to {MAX_KEY} bytes, given once")
     return asked[0] if asked else None
 
 
-async def _draft() -> Draft:
-    if request.method == "HEAD":  # Quart lets it in wherever GET is; nobody expects it to publish
+async def _draft(scope: Any, body: Callable[[], Awaitable[bytes]]) -> Draft:
+    if scope["method"] == "HEAD":  # Quart lets it in wherever GET is; nobody expects it to publish
         raise MethodNotAllowed(["GET", "POST", "OPTIONS"])
-    if request.method == "GET":
-        return from_query(request.query_string)
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+    if scope["method"] == "GET":
+        return from_query(scope["query_string"])
+    headers = {name.lower(): value for name, value in reversed(list(scope["headers"]))}  # of several, the first
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise UnsupportedKind("compressed bodies are not accepted: send it without Content-Encoding")
-    content_type, body = request.headers.get("Content-Type", ""), await _body()
-    if len(body) > LARGE:
-        return await trio.to_thread.run_sync(from_body, content_type, body)
-    return from_body(content_type, body)
+    content_type = headers.get(b"content-type", b"").decode("latin1")
+    data = await body()
+    if len(data) > LONG_BODY:
+        return await trio.to_thread.run_sync(from_body, content_type, data)
+    return from_body(content_type, data)
 
 
-async def _body() -> bytes:
+async def _quarts_body() -> bytes:
     return await request.get_data(cache=False, as_text=False, parse_form_data=False)
