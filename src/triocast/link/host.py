@@ -22,6 +22,7 @@ from triocast.link.install import link_class
 from triocast.link.writing import TCPStream
 from triocast.settings import Settings
 
+MAX_REQUESTS = 1_000_000  # on one connection: Hypercorn's 1,000 would cost a busy publisher a connection every second
 LIFESPAN_TIMEOUT = 30.0  # seconds for an application to start; ours needs none of them
 STOP_TIMEOUT = (
     0.5  # seconds for it to stop, once its connections are gone: part of the second that follows the grace time
