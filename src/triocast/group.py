@@ -76,6 +76,7 @@ class Group:
         self._waiting: dict[int, _Waiter] = {}
         self._scope = trio.CancelScope()
         self._last_round = 0.0  # seconds
+        self._last_count = 0  # items of the last round
 
     def __repr__(self) -> str:
         if not self.opened.is_set():
@@ -211,6 +212,10 @@ class Group:
         raise throughput further and ruin latency.
         """
         items = await self._inbox.take()
+        several = len(items) > 1 or self._last_count > 1
+        self._last_count = len(items)
+        if not several:  # one publisher, who waits for this round before it says more
+            return items
         until = trio.current_time() + self._last_round
         quiet = 0
         while quiet < QUIET_TURNS and trio.current_time() < until:
@@ -218,6 +223,7 @@ class Group:
             more = self._inbox.take_nowait()
             items += more
             quiet = 0 if more else quiet + 1
+        self._last_count = len(items)
         return items
 
     async def _broadcast(self, items: list[Message | Recall]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import trio
 
 from triocast.core.log import Entry, last_of
+from triocast.core.message import Gap
 from triocast.core.wire import Format
 from triocast.subscription import Subscription
 
@@ -33,6 +34,11 @@ class Lanes:
         self.busy.pop(subscription, None)
         self._lanes.setdefault(subscription.follower.format, {})[subscription] = None
 
+    def hand_over(self, subscription: Subscription) -> None:
+        """Take in a subscription that its follower has to begin, and wake that."""
+        self.busy[subscription] = None
+        subscription.follower.wake(subscription)
+
     def remove(self, subscription: Subscription) -> None:
         """Let a subscription go; harmless if it is not here."""
         self.busy.pop(subscription, None)
@@ -45,10 +51,14 @@ class Lanes:
         """
         until = trio.current_time() + ROUND
         top = last_of(entries[-1])
+        with_gap = any(isinstance(entry, Gap) for entry in entries)  # what it means to a member, its follower knows
         for form, lane in list(self._lanes.items()):
             data = b"".join(map(form.frame, entries)) if len(entries) > 1 else form.frame(entries[0])
             for members in _slices(list(lane)):
-                self._serve_slice(lane, members, start, top, data)
+                if with_gap:
+                    self._wake_slice(lane, members, start)
+                else:
+                    self._serve_slice(lane, members, start, top, data)
                 if trio.current_time() >= until:
                     await trio.lowlevel.checkpoint()
                     until = trio.current_time() + ROUND
@@ -59,9 +69,9 @@ class Lanes:
         """The hottest loop there is: one call a member."""
         size = len(data)
         for member in members:
-            if member.cursor != start or member not in lane:
+            if member.cursor != start or not member.active:
                 continue
-            outlet = member.follower.outlet
+            outlet = member.outlet
             if outlet is None or not outlet.ready:
                 self._wake(lane, member)
                 continue
@@ -79,6 +89,11 @@ class Lanes:
                 member.cursor = top
                 outlet.keep(memoryview(data)[taken:])
             self._wake(lane, member)
+
+    def _wake_slice(self, lane: dict[Subscription, None], members: list[Subscription], start: int) -> None:
+        for member in members:
+            if member.cursor == start and member in lane:
+                self._wake(lane, member)
 
     def _wake(self, lane: dict[Subscription, None], member: Subscription) -> None:
         del lane[member]

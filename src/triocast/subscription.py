@@ -53,11 +53,12 @@ class Subscription:
     group's log; only a frozen one has references of its own.
     """
 
-    __slots__ = ("active", "conflating", "cursor", "follower", "frozen", "group", "missed")
+    __slots__ = ("active", "conflating", "cursor", "follower", "frozen", "group", "missed", "outlet")
 
     def __init__(self, group: Group, follower: Follower) -> None:
         self.group = group
         self.follower = follower
+        self.outlet = follower.outlet
         self.cursor = group.log.top
         self.active = True
         self.missed = 0  # messages this subscriber was not given, for publisher and operator to see

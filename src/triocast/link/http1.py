@@ -12,6 +12,7 @@ import trio
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import Body, Data, EndBody, Request, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
+from hypercorn.typing import H11SendableEvent
 
 from triocast.link.events import Ended, RequestBegun
 from triocast.link.frames import FrameMeter
@@ -33,6 +34,7 @@ class LinkH11(H11Protocol):
         self._left = False
         self._over = False
         self._farewell: FrameMeter | None = None
+        self._head = b""  # of an answer, waiting for its body
 
     async def handle(self, event: Event) -> None:
         """Take bytes, waiting for the handler to take what they mean; once all is over, discard them."""
@@ -161,6 +163,23 @@ class LinkH11(H11Protocol):
         if self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             await self._send_error_response(status)
         await self._end()
+
+    async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        """Write an event; the head of an answer whose length is known waits for the body, for one write instead of two.
+
+        Heads of streams do not wait: their clients want to know that they are connected.
+        """
+        try:
+            data = self.connection.send(event)
+        except h11.LocalProtocolError:
+            if self.connection.their_state is not h11.ERROR:
+                raise
+            return
+        if isinstance(event, h11.Response) and any(name == b"content-length" for name, _ in event.headers):
+            self._head = data
+            return
+        head, self._head = self._head, b""
+        await self.send(RawData(data=head + data))
 
     async def _send_continue(self) -> None:
         headers = self.config.response_headers("h11")
