@@ -14,9 +14,9 @@ from typing import Protocol
 
 import trio
 
-from triocast.core.log import Entry
-from triocast.core.wire import Format
-from triocast.errors import CRASHED, NORMAL, POLICY, RESTART, Close, ConnectionEnded, TooManyGroups
+from triocast.core.message import Gap
+from triocast.core.wire import Format, Joined, Told
+from triocast.errors import CRASHED, MISSED, NORMAL, POLICY, RESTART, Close, ConnectionEnded, TooManyGroups
 from triocast.group import WRITE_BUDGET
 from triocast.hub import Hub
 from triocast.inbound import Inbound
@@ -47,7 +47,7 @@ class Transport(Protocol):
     async def wait_writable(self) -> None:
         """Write what is left of a frame that was begun, and wait until the client can take more. Raises as `send`."""
 
-    async def send(self, entries: Sequence[Entry]) -> None:
+    async def send(self, told: Sequence[Told]) -> None:
         """Write messages and gaps, in order. Raises `trio.BrokenResourceError` when the client is gone; cancelled,
         the transport is of no more use."""
 
@@ -70,7 +70,7 @@ class Connection:
     `async for message in connection` gives what the client sends, `str` or `bytes`, until it is gone.
     """
 
-    def __init__(self, hub: Hub, transport: Transport) -> None:
+    def __init__(self, hub: Hub, transport: Transport, *, strict: bool = False) -> None:
         self.id = secrets.token_urlsafe(12)
         self.opened = False
         self.over = False
@@ -78,10 +78,12 @@ class Connection:
         self._transport = transport
         self.format = transport.format
         self.outlet = transport.outlet
+        self.strict = strict
         settings = hub.settings
         self._inbound = Inbound(settings.max_inbound, settings.max_inbound_bytes)
         self._subscriptions: dict[str, Subscription | None] = {}  # None while joining
         self._ready: OrderedDict[Subscription, None] = OrderedDict()  # in the order they were woken
+        self._greetings: dict[Subscription, Joined] = {}  # still to be told, before anything else of the group
         self._work = trio.lowlevel.ParkingLot()
         self._turn = trio.Lock()
         self.scope = trio.CancelScope()
@@ -172,10 +174,12 @@ class Connection:
         # Meanwhile the client may have gone, or the group been left again.
         if self.ended or name not in self._subscriptions:
             self._subscriptions.pop(name, None)
-            self._hub.leave(subscription)
+            self._leave(subscription)
             self._check_open()
         else:
             self._subscriptions[name] = subscription
+            if self.format.greets:
+                self._greetings[subscription] = self._greeting(subscription)
 
     async def leave(self, name: str) -> None:
         """Leave a group; nothing more of it is sent once this returns. Harmless if it is no member."""
@@ -255,8 +259,24 @@ class Connection:
         async with self._turn:  # also a checkpoint: a transport that never waits can't keep the event loop
             await self._transport.wait_writable()
             # Taken only now: who waits for a stalled client holds nothing, and what is taken is the newest there is.
-            if entries := subscription.take(WRITE_BUDGET):
+            greeting = self._greetings.pop(subscription, None)
+            entries: list[Told] = [*([greeting] if greeting else ()), *subscription.take(WRITE_BUDGET)]
+            missed = next((entry for entry in entries if isinstance(entry, Gap)), None) if self.strict else None
+            if missed is not None:
+                entries = entries[: entries.index(missed)]
+            if entries:
                 await self._transport.send(entries)
+            if missed is not None:
+                self._end_missing(subscription, missed)
+
+    def _end_missing(self, subscription: Subscription, missed: Gap) -> None:
+        subscription.group.evicted += 1
+        reason = f"missed {missed.first} to {missed.last} ({missed.reason.value}), come back: {missed.group}"
+        self.end(MISSED.because(reason))
+
+    def _greeting(self, subscription: Subscription) -> Joined:
+        group = subscription.group
+        return Joined(group.name, group.log.epoch, subscription.cursor, group.policy.value, self.id)
 
     def _leave_groups(self) -> None:
         while self._subscriptions:
@@ -266,6 +286,7 @@ class Connection:
 
     def _leave(self, subscription: Subscription) -> None:
         self._ready.pop(subscription, None)  # a stalled client that comes and goes must not fill it
+        self._greetings.pop(subscription, None)
         self._hub.leave(subscription)
 
     def _check_open(self) -> None:
@@ -282,15 +303,18 @@ class Connection:
 
 
 @asynccontextmanager
-async def open_connection(hub: Hub, transport: Transport, groups: Iterable[str] = ()) -> AsyncIterator[Connection]:
+async def open_connection(
+    hub: Hub, transport: Transport, groups: Iterable[str] = (), *, strict: bool = False
+) -> AsyncIterator[Connection]:
     """Admit a client to the hub, make it a member of `groups`, accept it, and run its connection around the block.
 
     The block is cancelled when the client is gone or closed (one that reads messages first gets `close_timeout` to
     come to its own end). Leaving it, for whatever cause, leaves every group and closes the client: with 1000, or with
-    1011 if the block raised, which goes on to the caller. Raises what `Hub.admit` and `Connection.join` raise; then
+    1011 if the block raised, which goes on to the caller. A `strict` client is closed with 4010 instead of missing
+    anything. Raises what `Hub.admit` and `Connection.join` raise; then
     the client was not accepted.
     """
-    connection = Connection(hub, transport)
+    connection = Connection(hub, transport, strict=strict)
     hub.admit(connection)
     end = RESTART  # cancelled from outside, unless something below knows better
     crash: Exception | None = None

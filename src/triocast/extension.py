@@ -18,7 +18,7 @@ from triocast.connection import Connection, open_connection
 from triocast.core.access import allowed_origin
 from triocast.core.message import Draft, Receipt
 from triocast.core.names import check_group_name
-from triocast.core.wire import RAW
+from triocast.core.wire import FORMATS, Format, FormatName
 from triocast.door import DOOR, Door, open_door
 from triocast.engines import Engine
 from triocast.engines.memory import MemoryEngine
@@ -116,12 +116,21 @@ class Triocast:
 
     @asynccontextmanager
     async def connect(
-        self, *groups: str, headers: Mapping[str, str] | None = None, subprotocol: str | None = None
+        self,
+        *groups: str,
+        headers: Mapping[str, str] | None = None,
+        subprotocol: str | None = None,
+        format: FormatName = "raw",  # noqa: A002 - as the query parameter is called
+        strict: bool = False,
     ) -> AsyncIterator[Connection]:
         """In a WebSocket handler: check the Origin, accept the client, and run its connection around the block.
 
         The client is a member of `groups` before it is accepted, so that it misses nothing from its "open" on; more
         can be added in the block. `headers` and `subprotocol` go into the answer to the handshake.
+
+        With `format="json"` the client is given each message as one JSON object with group and offset, and gaps in
+        their place (docs/http.md); with `"raw"` payloads and nothing else. With `strict` it is closed with 4010
+        instead of missing a message. Raises `ValueError` for a format there is not.
 
         Leaving the block leaves every group and closes the client: with 1000, or with 1011 if the block raised. When
         the client goes, the block is cancelled and what follows it runs.
@@ -129,10 +138,12 @@ class Triocast:
         Refuses, as an HTTP answer to the handshake: a foreign Origin (403), a bad group name or too many groups (400),
         too many connections, a shutdown or an engine that fails (503).
         """
+        if format not in FORMATS:
+            raise ValueError(f"no such format: {format!r}; there are {', '.join(FORMATS)}")
         opened = False
         try:
-            transport = self._transport(dict(headers or {}), subprotocol)
-            async with open_connection(self.hub, transport, groups) as connection:
+            transport = self._transport(_Handshake(dict(headers or {}), subprotocol), FORMATS[format])
+            async with open_connection(self.hub, transport, groups, strict=strict) as connection:
                 opened = True
                 yield connection
         except TriocastError as error:
@@ -140,7 +151,7 @@ class Triocast:
                 raise
             raise Refusal(problem(error)) from error
 
-    def _transport(self, headers: dict[str, str], subprotocol: str | None) -> AsgiTransport:
+    def _transport(self, handshake: _Handshake, form: Format) -> AsgiTransport:
         self._check_origin()
         scope = cast("dict[str, Any]", websocket.scope)
         door: Door | None = scope.get(DOOR)
@@ -150,10 +161,9 @@ class Triocast:
         if handle is not None:
             self._drain_with(handle)
         receive, send = door.take()
-        handshake = _Handshake(headers, subprotocol)
         if handle is not None and handle.takes_frames:
-            return DirectTransport(receive, handshake, RAW, handle)
-        return PortableTransport(receive, send, handshake, RAW, handle, self.settings.write_timeout)
+            return DirectTransport(receive, handshake, form, handle)
+        return PortableTransport(receive, send, handshake, form, handle, self.settings.write_timeout)
 
     def _check_origin(self) -> None:
         origins = websocket.headers.getlist("Origin")

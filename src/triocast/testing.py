@@ -18,8 +18,7 @@ import trio.testing
 from quart_trio import QuartTrio
 
 from triocast.connection import Disconnected
-from triocast.core.log import Entry
-from triocast.core.wire import RAW
+from triocast.core.wire import RAW, Format, Told
 from triocast.errors import Close
 
 Event = dict[str, Any]
@@ -200,11 +199,11 @@ class MemoryTransport:
     """
 
     name = "memory"
-    format = RAW
     outlet = None
 
-    def __init__(self) -> None:
-        self.received: list[Entry | str | bytes] = []
+    def __init__(self, form: Format = RAW) -> None:
+        self.format = form
+        self.received: list[Told | str | bytes] = []
         self.closed: Close | None = None
         self._inbound_send, self._inbound = trio.open_memory_channel[str | bytes](math.inf)
         self._gone: Disconnected | None = None
@@ -237,10 +236,10 @@ class MemoryTransport:
         """Wait while the client is stalled."""
         await self._flowing.wait()
 
-    async def send(self, entries: Sequence[Entry]) -> None:
-        """Record the entries, in the client's own time."""
-        for entry in entries:
-            await self._record(entry)
+    async def send(self, told: Sequence[Told]) -> None:
+        """Record what the client is told, in its own time."""
+        for each in told:
+            await self._record(each)
 
     async def send_data(self, data: str | bytes) -> None:
         """Record the payload, in the client's own time."""
@@ -263,7 +262,7 @@ class MemoryTransport:
         """Cut the client off."""
         self.vanish()
 
-    async def _record(self, item: Entry | str | bytes) -> None:
+    async def _record(self, item: Told | str | bytes) -> None:
         await trio.lowlevel.checkpoint()
         await self._flowing.wait()
         if self._gone is not None:

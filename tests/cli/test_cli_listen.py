@@ -1,5 +1,6 @@
 """`triocast listen` as a process, against a small WebSocket server."""
 
+import base64
 import json
 import signal
 import subprocess
@@ -63,13 +64,25 @@ async def listening(handler, *arguments):
         nursery.cancel_scope.cancel()
 
 
+def frames_of(messages):
+    """Return the frames of a server for messages (str, bytes, or dicts as they are) of the group chat."""
+    for offset, message in enumerate(messages, 1):
+        match message:
+            case str():
+                yield {"group": "chat", "offset": offset, "data": message}
+            case bytes():
+                yield {"group": "chat", "offset": offset, "b64data": base64.b64encode(message).decode()}
+            case dict():
+                yield message
+
+
 def sending(*messages, close=None):
     """Return a handler that sends `messages`, then closes, or waits for the other side to leave."""
 
     async def handle(request):
         websocket = await request.accept()
-        for message in messages:
-            await websocket.send_message(message)
+        for frame in frames_of(messages):
+            await websocket.send_message(json.dumps(frame))
         if close is not None:
             await websocket.aclose(*close)
         with suppress(trio_websocket.ConnectionClosed):
@@ -84,22 +97,62 @@ async def test_messages_are_printed_one_a_line_as_they_come():
         assert [await command.line() for _ in range(4)] == ["one", "", "🎄", "zwölf"]
 
 
-async def test_json_names_the_group_of_every_message_of_several_groups():
-    async def handle(request):
-        await sending(request.path, b"\x00")(request)
+GAP = {"group": "a", "gap": {"from": 8, "to": 11, "count": 4, "reason": "slow"}}
 
-    async with listening(handle, "a", "b", "a", "--json", "--count", "4", "--quiet") as command:
-        told = [json.loads(await command.line()) for _ in range(4)]
+
+async def test_json_shows_group_and_offset_of_every_message_and_every_gap_on_one_connection():
+    shown = [
+        {"group": "a", "offset": 7, "data": "text"},
+        {"group": "b", "offset": 1, "b64data": "AA=="},
+        GAP,
+        {"group": "a", "offset": 12, "data": {"price": [1.5, None]}},
+    ]
+    paths = []
+
+    async def handle(request):
+        paths.append(request.path)
+        joined = [{"group": group, "joined": {"epoch": "e", "offset": 0}} for group in "ab"]
+        await sending(*joined, *shown)(request)
+
+    async with listening(handle, "a", "b", "a", "--json", "--count", "3", "--quiet") as command:
+        assert [json.loads(await command.line()) for _ in range(4)] == shown
         assert await command.end() == (0, "")
-    # In order within a group; between groups there is none.
-    assert [message for message in told if message["group"] == "a"] == [
-        {"group": "a", "data": "/ws?group=a"},
-        {"group": "a", "b64data": "AA=="},
-    ]
-    assert [message for message in told if message["group"] == "b"] == [
-        {"group": "b", "data": "/ws?group=b"},
-        {"group": "b", "b64data": "AA=="},
-    ]
+    assert paths == ["/ws?group=a&group=b&format=json"]
+
+
+async def test_json_keeps_numbers_as_they_were_written_and_a_message_on_one_line():
+    async def handle(request):
+        websocket = await request.accept()
+        await websocket.send_message('{"group":"chat","offset":1,"data":{"price":\r\n 1.10}}')
+        with suppress(trio_websocket.ConnectionClosed):
+            await websocket.get_message()
+
+    for arguments, lines in (
+        (["--json"], ['{"group":"chat","offset":1,"data":{"price":   1.10}}']),
+        ([], ['{"price":\r', " 1.10}"]),
+    ):
+        async with listening(handle, "chat", "-n", "1", "-q", *arguments) as command:
+            assert [await command.line() for _ in lines] == lines
+
+
+async def test_gaps_are_said_on_standard_error():
+    async with listening(sending("before", GAP, "after"), "a") as command:
+        assert [await command.line(), await command.line()] == ["before", "after"]
+        await command.line("stderr")
+        assert await command.line("stderr") == "triocast: missed 4 of a, 8 to 11 (slow)"
+
+
+async def test_a_server_that_does_not_speak_the_format_is_an_error():
+    async def handle(request):
+        websocket = await request.accept()
+        await websocket.send_message("hello")
+        with suppress(trio_websocket.ConnectionClosed):
+            await websocket.get_message()
+
+    async with listening(handle, "chat", "-q") as command:
+        code, err = await command.end()
+    assert code == 1
+    assert err.startswith("triocast: the server sent what is no message in JSON (")
 
 
 async def test_count_ends_it_after_so_many_messages():
@@ -160,23 +213,22 @@ async def test_a_refusal_exits_with_1_and_what_the_server_said():
 
 async def test_ctrl_c_says_goodbye_and_ends_it_quietly():
     codes = []
-    all_closed = trio.Event()
+    closed = trio.Event()
 
     async def handle(request):
         websocket = await request.accept()
         with suppress(trio_websocket.ConnectionClosed):
             await websocket.get_message()
         codes.append(websocket.closed.code)
-        if len(codes) == 2:
-            all_closed.set()
+        closed.set()
 
     async with listening(handle, "chat", "other", "--json") as command:
         await command.line("stderr")
         command.process.send_signal(signal.SIGINT)
         code, err = await command.end()
         assert (code, err.strip()) == (130, "")
-        await all_closed.wait()
-    assert codes == [1000, 1000]
+        await closed.wait()
+    assert codes == [1000]
 
 
 async def test_a_reader_that_leaves_ends_it_quietly():
@@ -186,7 +238,7 @@ async def test_a_reader_that_leaves_ends_it_quietly():
         websocket = await request.accept()
         await go_on.wait()
         with suppress(trio_websocket.ConnectionClosed):
-            await websocket.send_message("to nobody")
+            await websocket.send_message('{"group":"chat","offset":1,"data":"to nobody"}')
             await websocket.get_message()
 
     async with listening(handle, "chat") as command:

@@ -5,19 +5,18 @@ Connecting and coming back are the client's affair.
 
 from __future__ import annotations
 
-import base64
-import json
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
 
 import click
+import msgspec
 import trio
 
 from triocast.cli.publish import url_option
-from triocast.client import Listener, ListenerClosed, ListenerSettings, Lost, Received, open_listener
+from triocast.client import Gap, Listener, ListenerClosed, ListenerSettings, Lost, Received, open_listener
 from triocast.client.target import parse_url
 from triocast.core.names import check_group_name
 from triocast.errors import TOO_BIG, TriocastError
@@ -28,7 +27,7 @@ _DEFAULT_MAX_MESSAGE = ListenerSettings().max_message
 @click.command()
 @click.argument("groups", metavar="GROUP...", nargs=-1, required=True)
 @url_option
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line, which names its group.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line, gaps included.")
 @click.option("--count", "-n", type=click.IntRange(min=1), metavar="N", help="End after N messages.")
 @click.option("--no-reconnect", is_flag=True, help="End with exit code 1 when the connection is lost.")
 @click.option(
@@ -39,7 +38,7 @@ _DEFAULT_MAX_MESSAGE = ListenerSettings().max_message
     metavar="N",
     help="Largest message to take, in bytes; not below the server's own max_message.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Say nothing about the connection.")
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing about the connection and what is missed.")
 def listen(  # noqa: PLR0913 (an argument for each option)
     groups: Sequence[str],
     *,
@@ -52,8 +51,9 @@ def listen(  # noqa: PLR0913 (an argument for each option)
 ) -> None:
     """Print the messages of every GROUP as they come, one a line.
 
-    A lost connection is made anew after a short random wait, longer with every failure; what was published
-    meanwhile is missed. If there is no server to begin with, or it says not to come back, the exit code is 1.
+    A lost connection is made anew after a short random wait, longer with every failure. What was published
+    meanwhile is missed, as is what comes too fast for us: how much is said on standard error. If there is no
+    server to begin with, or it says not to come back, the exit code is 1.
 
     \b
       triocast listen chat
@@ -61,8 +61,9 @@ def listen(  # noqa: PLR0913 (an argument for each option)
       triocast listen prices:eur --count 1 --quiet
 
     Text is printed as it is and binary messages byte for byte, each with a newline behind it; where newlines
-    inside messages matter use --json, which has {"group", "data"}, or {"group", "b64data"} (base64) for
-    binary ones. To send something: triocast publish GROUP MESSAGE
+    inside messages matter use --json, which has {"group", "offset", "data"}, with "b64data" (base64) instead
+    for binary ones, and {"group", "gap": {"from", "to", "count", "reason"}} where messages are missing. To
+    send something: triocast publish GROUP MESSAGE
     """
     target = parse_url(url)
     wanted = tuple(dict.fromkeys(check_group_name(group) for group in groups))
@@ -76,12 +77,9 @@ def listen(  # noqa: PLR0913 (an argument for each option)
         say(f"{what} ({loss.why}); back in {loss.delay:.1f} s")
 
     settings = replace(ListenerSettings(), max_message=max_message)
-    connect = partial(open_listener, url, reconnect=not no_reconnect, on_lost=lost, settings=settings)
-    names = ", ".join(wanted)
-    # Only a listener of one group knows the group of its messages.
-    separate = [(group,) for group in wanted] if as_json else [wanted]
-    write = partial(_write, render=_as_json if as_json else _as_bytes, count=count)
-    end = trio.run(_run, [connect(part) for part in separate], lambda: say(f"listening to {names} at {target}"), write)
+    connect = partial(open_listener, url, wanted, reconnect=not no_reconnect, on_lost=lost, settings=settings)
+    told = _Told(_json_line if as_json else _plain_line, say, count)
+    end = trio.run(_run, connect, lambda: say(f"listening to {', '.join(wanted)} at {target}"), told)
     if isinstance(end, ListenerClosed) and end.close_code == TOO_BIG.code:
         raise click.ClickException(f"{end}; see --max-message")
     if end is not None:
@@ -90,64 +88,65 @@ def listen(  # noqa: PLR0913 (an argument for each option)
         say("the server closed the connection")
 
 
-End = TriocastError | None
+Connect = Callable[[], AbstractAsyncContextManager[Listener]]
 
 
-async def _run(
-    listeners: Sequence[AbstractAsyncContextManager[Listener]],
-    ready: Callable[[], object],
-    write: Callable[[trio.MemoryReceiveChannel[Received | TriocastError]], Awaitable[End]],
-) -> End:
-    """Merge what the listeners receive into what `write` takes; return why it ended."""
-    outgoing, incoming = trio.open_memory_channel[Received | TriocastError](0)
-    async with AsyncExitStack() as stack:
-        opened = [await stack.enter_async_context(listener) for listener in listeners]
+async def _run(connect: Connect, ready: Callable[[], object], told: _Told) -> TriocastError | None:
+    """Write what comes until there is enough; return why it ended before that, None for a normal end."""
+    async with connect() as listener:
         ready()
-        async with trio.open_nursery() as nursery:
-            async with outgoing:
-                for listener in opened:
-                    nursery.start_soon(_forward, listener, outgoing.clone())
-            end = await write(incoming)
-            nursery.cancel_scope.cancel()
-    return end
-
-
-async def _forward(listener: Listener, outgoing: trio.MemorySendChannel[Received | TriocastError]) -> None:
-    async with outgoing:
         try:
-            async for received in listener:
-                await outgoing.send(received)
+            async for item in listener:
+                told.write(item)
+                if told.enough:
+                    break
         except TriocastError as error:
-            await outgoing.send(error)
-
-
-async def _write(
-    incoming: trio.MemoryReceiveChannel[Received | TriocastError],
-    render: Callable[[Received], bytes],
-    count: int | None,
-) -> End:
-    """Write messages until there are `count`, or no more, or one of the listeners failed."""
-    written = 0
-    async for item in incoming:
-        if isinstance(item, TriocastError):
-            return item
-        # Blocking, on purpose: whoever reads our output slowly slows us down, and TCP then the server.
-        sys.stdout.buffer.write(render(item) + b"\n")
-        sys.stdout.buffer.flush()
-        written += 1
-        if written == count:
-            break
+            return error
     return None
 
 
-def _as_bytes(received: Received) -> bytes:
-    return received.data.encode() if isinstance(received.data, str) else received.data
+class _Told:
+    """Standard output, and how many messages went there."""
+
+    def __init__(
+        self, line_of: Callable[[Received | Gap], bytes | None], say: Callable[[str], None], count: int | None
+    ) -> None:
+        self._line_of = line_of
+        self._say = say
+        self._left = count
+
+    @property
+    def enough(self) -> bool:
+        return self._left == 0
+
+    def write(self, item: Received | Gap) -> None:
+        """Write a line; what has none is said on standard error."""
+        line = self._line_of(item)
+        if line is not None:
+            # Blocking, on purpose: whoever reads our output slowly slows us down, and TCP then the server.
+            sys.stdout.buffer.write(line + b"\n")
+            sys.stdout.buffer.flush()
+        elif isinstance(item, Gap):
+            self._say(f"missed {item.count} of {item.group}, {item.first} to {item.last} ({item.reason})")
+        if self._left is not None and isinstance(item, Received):
+            self._left -= 1
 
 
-def _as_json(received: Received) -> bytes:
-    told = {"group": received.group}
-    if isinstance(received.data, str):
-        told["data"] = received.data
+def _plain_line(item: Received | Gap) -> bytes | None:
+    if isinstance(item, Gap):
+        return None
+    return item.data.encode() if isinstance(item.data, str) else item.data
+
+
+def _json_line(item: Received | Gap) -> bytes:
+    if isinstance(item, Gap):
+        gap = {"from": item.first, "to": item.last, "count": item.count, "reason": item.reason}
+        return msgspec.json.encode({"group": item.group, "gap": gap})
+    told: dict[str, object] = {"group": item.group, "offset": item.offset}
+    if isinstance(item.data, bytes):
+        told["b64data"] = item.data
     else:
-        told["b64data"] = base64.b64encode(received.data).decode()
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+        # On one line, otherwise as it was published: newlines as such are only ever between JSON's tokens.
+        one_line = item.data.replace("\r", " ").replace("\n", " ")
+        told["data"] = msgspec.Raw(one_line.encode()) if item.is_json else item.data
+    return msgspec.json.encode(told)

@@ -10,7 +10,9 @@ from triocast.client.errors import CannotConnect as CannotConnect
 from triocast.client.errors import HandshakeRefused as HandshakeRefused
 from triocast.client.errors import InvalidURL as InvalidURL
 from triocast.client.errors import ListenerClosed as ListenerClosed
+from triocast.client.errors import UnexpectedFrame as UnexpectedFrame
+from triocast.client.frames import Gap as Gap
+from triocast.client.frames import Received as Received
 from triocast.client.listener import Listener as Listener
 from triocast.client.listener import Lost as Lost
-from triocast.client.listener import Received as Received
 from triocast.client.listener import open_listener as open_listener

@@ -23,6 +23,7 @@ from triocast.client.errors import CannotConnect, HandshakeRefused
 from triocast.client.reasons import cannot_reach
 from triocast.client.stream import WatchedStream, dial
 from triocast.client.target import Target
+from triocast.errors import TriocastError
 
 Dial = Callable[[Target, "ssl.SSLContext | None"], Awaitable[trio.abc.Stream]]
 
@@ -35,7 +36,7 @@ class ListenerSettings:
     """What can be set about a listener; times in seconds, sizes in bytes.
 
     `max_message` also bounds memory: at most `max_waiting` + 2 messages are held, then TCP holds the server
-    back.
+    back; of a message in JSON, up to six times as much while it is read.
     """
 
     max_message: int = 1024 * 1024  # the server's own default; text is counted in characters
@@ -62,10 +63,11 @@ class Ended:
 class Connection:
     """A connection attempt and what becomes of it; `run` once, `aclose` from another task."""
 
-    def __init__(self, target: Target, path: str, settings: ListenerSettings) -> None:
+    def __init__(self, target: Target, path: str, settings: ListenerSettings, max_frame: int) -> None:
         self._target = target
         self._path = path
         self._settings = settings
+        self._max_frame = max_frame
         self._websocket: trio_websocket.WebSocketConnection | None = None
         self._goodbye: trio.Event | None = None
         self._silent = False
@@ -73,9 +75,9 @@ class Connection:
     async def run(self, deliver: Callable[[str | bytes], Awaitable[object]], opened: Callable[[], object]) -> Ended:
         """Connect, call `opened`, hand every message to `deliver` in order, and return how it ended.
 
-        Raises `CannotConnect` or `HandshakeRefused` if there never was a connection. When this returns or
-        raises, the socket is closed and no task is left; cancelled, it closes the socket without a closing
-        handshake.
+        Raises `CannotConnect` or `HandshakeRefused` if there never was a connection, and what `deliver` raises on
+        purpose (`TriocastError`), having said goodbye. When this returns or raises, the socket is closed and no task
+        is left; cancelled, it closes the socket without a closing handshake.
         """
         deadline = trio.current_time() + self._settings.connect_timeout
         stream = WatchedStream(await self._dial(deadline))
@@ -126,7 +128,7 @@ class Connection:
         # are no WebSocket; both only before the connection is open.
         except* (trio_websocket.HandshakeError, wsproto.utilities.ProtocolError, h11.ProtocolError) as group:
             refused += _leaves(group)
-        except* CannotConnect as group:
+        except* TriocastError as group:
             refused += _leaves(group)
         if refused:
             raise self._translate(refused[0]) from refused[0]
@@ -145,7 +147,7 @@ class Connection:
                 self._path,
                 extra_headers=[(name.encode(), value.encode()) for name, value in self._settings.headers.items()],
                 message_queue_size=0,
-                max_message_size=self._settings.max_message,
+                max_message_size=self._max_frame,
                 receive_buffer_size=RECEIVE_BYTES,
             )
         if stream.ended.is_set():
@@ -162,7 +164,11 @@ class Connection:
                 message = await websocket.get_message()
             except trio_websocket.ConnectionClosed as closed:
                 return self._why(closed.reason)
-            await deliver(message)
+            try:
+                await deliver(message)
+            except TriocastError:
+                await self.aclose()
+                raise
 
     def _why(self, reason: trio_websocket.CloseReason | None) -> Ended:
         if self._silent:
@@ -186,7 +192,7 @@ class Connection:
         return CannotConnect(f"cannot reach {self._target}: no answer in {self._settings.connect_timeout:g} s")
 
     def _translate(self, error: BaseException) -> Exception:
-        if isinstance(error, CannotConnect):
+        if isinstance(error, TriocastError):
             return error
         if isinstance(error, trio_websocket.ConnectionRejected):
             return HandshakeRefused(error.status_code, error_message(error.body or b"") or "no WebSocket there")

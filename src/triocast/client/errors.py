@@ -42,6 +42,12 @@ class HandshakeRefused(TriocastError):
         self.temporary = http_status == 429 or http_status >= 500
 
 
+class UnexpectedFrame(TriocastError):
+    """The server sent what is not in the format asked for: it is no Triocast, or something else is in between."""
+
+    code = "unexpected_frame"
+
+
 class ListenerClosed(TriocastError):
     """The connection ended and the listener will not come back: the server said so, or `reconnect` is off.
 

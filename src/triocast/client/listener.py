@@ -9,30 +9,21 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import trio
 
 from triocast.client.backoff import Backoff, may_come_back
 from triocast.client.connection import Connection, ListenerSettings
-from triocast.client.errors import CannotConnect, HandshakeRefused, ListenerClosed
+from triocast.client.errors import ListenerClosed
+from triocast.client.frames import Item, JsonReader, RawReader, Reader, Received
 from triocast.client.target import Target, parse_url
 from triocast.core.names import check_group_name
-from triocast.errors import NORMAL, TriocastError
+from triocast.errors import NORMAL, TOO_BIG, TriocastError
 
 log = logging.getLogger("triocast.client")
 
 DEFAULTS = ListenerSettings()
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A message: text is `str`, binary is `bytes`.
-
-    `group` is None when several are listened to: the raw WebSocket carries payloads and nothing else.
-    """
-
-    data: str | bytes
-    group: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +39,15 @@ class Lost:
 
 
 class Listener:
-    """The messages of some groups, in the order in which they came; iterate over it, in one task.
+    """The messages of some groups, in the order in which they came, and gaps in the place of those that are missing;
+    iterate over it, in one task.
 
     Iteration ends when the server closes normally (1000); it raises `ListenerClosed` when it says not to come
-    back, or `HandshakeRefused` when it does so on reconnecting. What was published while there was no connection
-    is missed.
+    back, `HandshakeRefused` when it does so on reconnecting, or `UnexpectedFrame`. What was published while there was
+    no connection is missed; a gap says how much, unless the server has begun its history anew meanwhile.
     """
 
-    def __init__(self, incoming: trio.MemoryReceiveChannel[Received], keeper: _Keeper) -> None:
+    def __init__(self, incoming: trio.MemoryReceiveChannel[Item], keeper: _Keeper) -> None:
         self._incoming = incoming
         self._keeper = keeper
 
@@ -66,8 +58,8 @@ class Listener:
         """Return itself."""
         return self
 
-    async def __anext__(self) -> Received:
-        """Wait for the next message."""
+    async def __anext__(self) -> Item:
+        """Wait for the next message or gap."""
         try:
             return await self._incoming.receive()
         except trio.EndOfChannel:
@@ -81,6 +73,7 @@ async def open_listener(
     url: str,
     groups: Sequence[str],
     *,
+    format: Literal["json", "raw"] = "json",  # noqa: A002 - as the query parameter is called
     reconnect: bool = True,
     on_lost: Callable[[Lost], object] | None = None,
     settings: ListenerSettings = DEFAULTS,
@@ -92,12 +85,15 @@ async def open_listener(
     made anew after a jittered wait, of which `on_lost` is told, unless the server said not to come back or
     `reconnect` is False. Leaving the block ends every task and closes the socket, within `close_timeout`; if it is
     cancelled, at once and without a closing handshake.
+
+    With `format="raw"` messages come as payloads and nothing else: without offsets, and nothing says what is missing.
     """
     if isinstance(groups, str) or not groups:
         raise ValueError("groups is a list of at least one group name")
     groups = tuple(check_group_name(group) for group in groups)
-    outgoing, incoming = trio.open_memory_channel[Received](settings.max_waiting)
-    keeper = _Keeper(parse_url(url), groups, settings, reconnect=reconnect, on_lost=on_lost)
+    outgoing, incoming = trio.open_memory_channel[Item](settings.max_waiting)
+    reader = RawReader(groups) if format == "raw" else JsonReader()
+    keeper = _Keeper(parse_url(url), groups, reader, settings, reconnect=reconnect, on_lost=on_lost)
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         if (refusal := await nursery.start(keeper.run, outgoing)) is not None:
@@ -126,6 +122,7 @@ class _Keeper:
         self,
         target: Target,
         groups: tuple[str, ...],
+        reader: Reader,
         settings: ListenerSettings,
         *,
         reconnect: bool,
@@ -134,6 +131,7 @@ class _Keeper:
         self.failure: TriocastError | None = None
         self._target = target
         self._groups = groups
+        self._reader = reader
         self._settings = settings
         self._reconnect = reconnect
         self._on_lost = on_lost
@@ -147,7 +145,7 @@ class _Keeper:
 
     async def run(
         self,
-        outgoing: trio.MemorySendChannel[Received],
+        outgoing: trio.MemorySendChannel[Item],
         task_status: trio.TaskStatus[TriocastError | None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Connect again and again; starts with None once connected, or with why the first attempt failed."""
@@ -175,11 +173,12 @@ class _Keeper:
             await self._connection.aclose()
 
     async def _connect(
-        self, outgoing: trio.MemorySendChannel[Received], opened: Callable[[], object]
+        self, outgoing: trio.MemorySendChannel[Item], opened: Callable[[], object]
     ) -> TriocastError | None:
         """Run one connection and return why it ended: None for a normal end."""
-        group = self._groups[0] if len(self._groups) == 1 else None
-        connection = Connection(self._target, self._target.listen_path(self._groups), self._settings)
+        path = self._target.listen_path(self._groups, self._reader.format)
+        max_message = self._settings.max_message
+        connection = Connection(self._target, path, self._settings, self._reader.max_frame(max_message))
         self._opened_at = None
 
         def note_opened() -> None:
@@ -188,11 +187,15 @@ class _Keeper:
             opened()
 
         async def deliver(data: str | bytes) -> None:
-            await outgoing.send(Received(data, group))
+            item = self._reader.read(data)
+            if isinstance(item, Received) and len(item.data) > max_message:
+                raise ListenerClosed(TOO_BIG.code, f"a message of {len(item.data)} (max_message: {max_message})")
+            if item is not None:
+                await outgoing.send(item)
 
         try:
             ended = await connection.run(deliver, note_opened)
-        except (CannotConnect, HandshakeRefused) as error:
+        except TriocastError as error:
             return error
         finally:
             self._connection = None

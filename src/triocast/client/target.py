@@ -37,9 +37,10 @@ class Target:
         """Return the path that publishes to `group`."""
         return f"{self.prefix}/publish/{quote(group, safe='')}"
 
-    def listen_path(self, groups: Sequence[str]) -> str:
-        """Return the path and query that listen to `groups`."""
-        return f"{self.prefix}/ws?" + "&".join(f"group={quote(group, safe='')}" for group in groups)
+    def listen_path(self, groups: Sequence[str], form: str) -> str:
+        """Return the path and query that listen to `groups` in the format `form`."""
+        asked = "&".join(f"group={quote(group, safe='')}" for group in groups)
+        return f"{self.prefix}/ws?{asked}&format={form}"
 
     def __str__(self) -> str:
         if self.path is not None:

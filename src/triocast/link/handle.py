@@ -27,6 +27,7 @@ class Underneath(Protocol):
     @property
     def takes_frames(self) -> bool: ...
     async def wait_terminating(self) -> None: ...
+    def begin_data(self) -> None: ...
     def reset(self) -> None: ...
 
 
@@ -86,12 +87,12 @@ class Handle:
         await self._link.writer.wait_writable()
 
     async def send_frames(self, frames: Sequence[bytes]) -> None:
-        """Write whole frames, one call after each `wait_writable`; raises as that does."""
+        """Write whole frames, right after `wait_writable`; returns when the kernel has them, raises as that does."""
         await self._link.writer.send_frames(frames)
 
     def begin_data(self) -> None:
         """The handshake is answered; for the protocol."""
-        self._link.writer.begin_data()
+        self._link.begin_data()
 
     def end_data(self) -> None:
         """A Close frame comes next; for the protocol."""

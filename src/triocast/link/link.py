@@ -20,9 +20,10 @@ from hypercorn.utils import parse_socket_addr
 
 from triocast.link.events import Ended, RequestBegun
 from triocast.link.handle import LINK_KEY, Handle
+from triocast.link.heartbeat import PING, Beat, Heartbeat
 from triocast.link.http1 import LinkH11
 from triocast.link.http2 import LinkH2
-from triocast.link.reading import LOOK_AGAIN, MAX_PIECE, MAX_READ, Backlog, has_left
+from triocast.link.reading import LOOK_AGAIN, MAX_PIECE, MAX_READ, Backlog, has_left, has_more
 from triocast.link.tasks import LinkTasks
 from triocast.link.workers import warn_of_workers
 from triocast.link.writing import TCPStream, Writer
@@ -60,6 +61,7 @@ class Link(TCPServer):
         self._first_head_by = trio.current_time() + self.settings.header_timeout
         self._idle = True
         self._watching = trio.CancelScope(deadline=self._first_head_by)
+        self._heartbeat: Heartbeat | None = None  # of a WebSocket only
 
     @classmethod
     def reset_all(cls) -> None:
@@ -77,6 +79,12 @@ class Link(TCPServer):
 
     async def wait_terminating(self) -> None:
         await self.context.terminated.wait()
+
+    def begin_data(self) -> None:
+        """The handshake of a WebSocket is answered: frames may be written, and its peer is watched from now on."""
+        self.writer.begin_data()
+        self._heartbeat = Heartbeat(self.settings.ping_interval, self.settings.ping_timeout, trio.current_time())
+        self._watching.deadline = self._heartbeat.due
 
     def reset(self) -> None:
         """Reset the connection now; its handlers are told, and end when they end. Harmless twice."""
@@ -131,7 +139,7 @@ class Link(TCPServer):
                 self._task_group = LinkTasks(handlers, background)
                 self.protocol = self._make_protocol(client, server)
                 await self.protocol.initiate()
-                background.start_soon(self._watch_idle)
+                background.start_soon(self._watch)
                 background.start_soon(self._read)
                 await self._understand()
             background.cancel_scope.cancel()
@@ -180,6 +188,8 @@ class Link(TCPServer):
                 return
             if not data:
                 return
+            if self._heartbeat is not None:
+                self._heartbeat.heard = trio.current_time()
             self._backlog.add(bytes(data))
             if not await self._has_room():
                 return
@@ -214,12 +224,31 @@ class Link(TCPServer):
         if self.terminating:
             self.writer.close()
 
-    async def _watch_idle(self) -> None:
-        """Close the connection when it has been idle for its time, or is idle when the server stops."""
-        with self._watching:
-            await self.context.terminated.wait()
-        if self._idle:
-            self.writer.close()
+    async def _watch(self) -> None:
+        """Close the connection when it has been idle for its time, or is idle when the server stops; until then see to
+        the heartbeat of a WebSocket. One task for both, so that watching costs a connection nothing."""
+        while True:
+            with self._watching as clock:
+                await self.context.terminated.wait()
+            if self._idle:
+                self.writer.close()
+            if self._idle or not clock.cancelled_caught:
+                return
+            await self._beat()
+
+    async def _beat(self) -> None:
+        heartbeat = self._heartbeat
+        self._watching = trio.CancelScope()
+        if heartbeat is None or not self.writer.takes_data:  # no WebSocket, or one that is closing: not ours to end
+            return
+        unread = self._backlog.full or has_more(self.writer.socket.fileno())
+        beat = heartbeat.judge(trio.current_time(), resting=unread or self.writer.pending)
+        self._watching.deadline = heartbeat.due
+        if beat is Beat.PING:
+            await self.writer.send_all(PING)
+        elif beat is Beat.LOST:
+            logger.info("%s is gone without a word: it did not answer a ping", self.peer)
+            self.reset()
 
     def __repr__(self) -> str:
         return f"<Link {self.peer} {self.writer!r} {self._backlog!r}>"

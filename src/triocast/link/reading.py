@@ -66,6 +66,13 @@ class Backlog:
         return f"<Backlog {self._size} bytes{', over' if self._over else ''}>"
 
 
+def has_more(descriptor: int) -> bool:
+    """Say whether there is something to read, be it the peer's end. Does not wait."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def has_left(descriptor: int) -> bool:
     """Say whether the peer has shut or reset its side, however many of its bytes are unread here. Does not wait.
 

@@ -73,8 +73,8 @@ class Writer:
     # Data frames, from `begin_data` to `end_data`
 
     def begin_data(self) -> None:
-        """The handshake is answered: frames may be written."""
-        self._data = True
+        """The handshake is answered: frames may be written, unless the client was lost meanwhile."""
+        self._data = not self._shut
         self._look()
 
     def end_data(self) -> None:
@@ -86,6 +86,16 @@ class Writer:
         """Where a frame can be written without waiting; over TLS there is no such place."""
         return self if self._tls is None else None
 
+    @property
+    def takes_data(self) -> bool:
+        """Whether data frames may be written: after `begin_data`, before `end_data`, and while the socket is open."""
+        return self._data
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is being written, or was begun and is not yet with the kernel; `timeout` runs for it."""
+        return bool(self._rest or self._scopes)
+
     async def wait_writable(self) -> None:
         """Write what is left of frames that were begun, and wait until the client can take more.
 
@@ -93,25 +103,28 @@ class Writer:
         is reset. Cancelled, nothing is lost: the rest is kept.
         """
         if self._full or self._rest or self._scopes:
-            with self._patience(shield=False) as scope:
-                async with self._lock:
-                    await self._write([])
-                    if self._tls is None and not self._closed:
-                        await self._wait_for_room()
-            if scope.cancelled_caught:
-                self.reset()
+            await self._flush(room=True)
+            if self._scopes:
+                # Control came meanwhile and goes first. Once: a client that never stops pinging is given data as well.
+                await self._flush(room=True)
         else:
             await trio.lowlevel.checkpoint()
         self._check_data()
 
     async def send_frames(self, frames: Sequence[bytes]) -> None:
-        """Write whole frames, after what is being written. What the kernel does not take at once is kept as views and
-        written by the next `wait_writable`, which must follow before the next call. Raises as `wait_writable`."""
+        """Write whole frames, after what is being written; to be called right after `wait_writable`, in the same step.
+
+        Returns when the kernel has all of them. Until then it keeps views of what it has not, also when cancelled:
+        they go out before anything else. Raises as `wait_writable`, possibly having written all.
+        """
         self._check_data()
         if self._tls is not None:
             await self.send_all(b"".join(frames))
         elif frames:
             self._offer([memoryview(frame) for frame in frames])
+            if self._rest:
+                await self._flush(room=False)
+        self._check_data()
 
     def keep(self, rest: memoryview) -> None:
         """Keep the rest of a frame that the kernel took in part; it goes out before anything else."""
@@ -152,6 +165,16 @@ class Writer:
             with suppress(OSError):
                 self.socket.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, RESET_ON_CLOSE)
         self.close()
+
+    async def _flush(self, *, room: bool) -> None:
+        """Write what was begun, in the queue of all who write, and wait for more `room` than that if asked to."""
+        with self._patience(shield=False) as scope:
+            async with self._lock:
+                await self._write([])
+                if room and self._tls is None and not self._closed:
+                    await self._wait_for_room()
+        if scope.cancelled_caught:
+            self.reset()
 
     async def _write(self, views: list[memoryview]) -> None:
         """Write what was begun, then `views`."""

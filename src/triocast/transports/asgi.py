@@ -12,8 +12,7 @@ from typing import Any, Protocol
 import trio
 
 from triocast.connection import Disconnected
-from triocast.core.log import Entry
-from triocast.core.wire import Format
+from triocast.core.wire import Format, Told
 from triocast.errors import Close
 from triocast.subscription import Outlet
 
@@ -36,7 +35,8 @@ class Handle(Protocol):
         """Wait until the client can take more."""
 
     async def send_frames(self, frames: Sequence[bytes]) -> None:
-        """Write whole frames. Raises `trio.BrokenResourceError` once a Close frame is out or the client is gone."""
+        """Write whole frames, right after `wait_writable`. Raises `trio.BrokenResourceError` once a Close frame is out
+        or the client is gone."""
 
     def abort(self) -> None:
         """Reset the connection now."""
@@ -72,8 +72,8 @@ class AsgiTransport:
         """Return at once: the write itself waits."""
         await trio.lowlevel.checkpoint()
 
-    async def send(self, entries: Sequence[Entry]) -> None:
-        """Write entries, in order."""
+    async def send(self, told: Sequence[Told]) -> None:
+        """Write what the client is told, in order."""
         raise NotImplementedError
 
     async def send_data(self, data: str | bytes) -> None:

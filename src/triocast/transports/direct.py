@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from triocast.core.log import Entry
-from triocast.core.wire import Format
+from triocast.core.wire import Format, Told
 from triocast.core.wire.websocket import data_frame
 from triocast.transports.asgi import AsgiTransport, Handle, Receive, Websocket
 
@@ -27,10 +26,11 @@ class DirectTransport(AsgiTransport):
         """Write what is left of a frame that was begun, and wait until the socket takes more."""
         await self._link.wait_writable()
 
-    async def send(self, entries: Sequence[Entry]) -> None:
-        """Write the frames of entries in one go; what the format cannot say has none."""
-        await self._link.send_frames([frame for entry in entries if (frame := self.format.frame(entry))])
+    async def send(self, told: Sequence[Told]) -> None:
+        """Write the frames in one go; what the format cannot say has none."""
+        await self._link.send_frames([frame for each in told if (frame := self.format.frame(each))])
 
     async def send_data(self, data: str | bytes) -> None:
         """Write a frame for this client alone."""
+        await self._link.wait_writable()
         await self._link.send_frames([data_frame(data)])

@@ -11,9 +11,8 @@ from functools import cache
 
 import trio
 
-from triocast.core.log import Entry
 from triocast.core.message import Message
-from triocast.core.wire import Format
+from triocast.core.wire import Format, Told
 from triocast.transports.asgi import AsgiTransport, Event, Handle, Receive, Send, Websocket, broken_by_errors
 
 
@@ -39,10 +38,10 @@ class PortableTransport(AsgiTransport):
         # A server that watches progress lets a slow client that takes bytes have its time.
         self._timeout = math.inf if handle is not None and handle.progress_watched else timeout
 
-    async def send(self, entries: Sequence[Entry]) -> None:
-        """Write the entries that the format can say."""
-        for entry in entries:
-            event = entry.encoded(self._event) if isinstance(entry, Message) else self._event(entry)
+    async def send(self, told: Sequence[Told]) -> None:
+        """Write what the format can say."""
+        for each in told:
+            event = each.encoded(self._event) if isinstance(each, Message) else self._event(each)
             if event is None:
                 await trio.lowlevel.checkpoint()
             else:
@@ -61,9 +60,9 @@ class PortableTransport(AsgiTransport):
 
 
 @cache  # one encoder a format, so that all its clients share what it makes
-def _event_of(form: Format) -> Callable[[Entry], Event | None]:
-    def encode(entry: Entry) -> Event | None:
-        payload = form.payload(entry)
+def _event_of(form: Format) -> Callable[[Told], Event | None]:
+    def encode(told: Told) -> Event | None:
+        payload = form.payload(told)
         return None if payload is None else send_event(payload)
 
     return encode

@@ -1,14 +1,20 @@
-"""Subscribing over WebSocket: `/ws/<group>` and `/ws?group=a&group=b`, frames being payloads and nothing else."""
+"""Subscribing over WebSocket: `/ws/<group>` and `/ws?group=a&group=b`, as payloads and nothing else or as JSON.
+
+It reads what a client asks for; what the client is then given is its connection's affair.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
 
 from quart import Blueprint, websocket
 
 from triocast.connection import Connection
 from triocast.core.message import Draft
 from triocast.core.names import check_group_name
+from triocast.core.wire import FORMATS, FormatName
 from triocast.errors import POLICY, TOO_BIG, Close, InvalidGroupName, MessageTooLarge
 from triocast.extension import Triocast
 from triocast.settings import Settings
@@ -19,6 +25,8 @@ from triocast.web.names import GROUP, know_group_names
 # As long as a close frame's reason may be; `core.names.RULE` is not.
 BAD_NAME = "not a group name: it has 1 to 255 printable ASCII characters without space / * & { }"
 NO_GROUP = "no group: connect to /ws/GROUP, or to /ws?group=A&group=B for several"
+BAD_FORMAT = f"no such format: it is one of {', '.join(FORMATS)}, given once"
+BAD_STRICT = "strict is 1 or 0, given once"
 NO_CLIENT_PUBLISH = "this group takes no messages from clients: publish over HTTP (client_publish is off)"
 
 
@@ -44,17 +52,38 @@ def socket_routes(push: Triocast, name: str = "triocast_ws") -> Blueprint:
     return blueprint
 
 
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What a client asks for."""
+
+    groups: Sequence[str]
+    format: FormatName
+    strict: bool
+
+
 async def _serve(push: Triocast, asked: Sequence[str]) -> None:
-    groups = list(dict.fromkeys(asked))
-    refusal = _refuse(groups, push.settings)
-    async with push.connect() as connection:
-        if refusal is not None:
-            await connection.close(refusal.code, refusal.reason)
-            return
-        for group in groups:
+    wish = _read_wish(asked, websocket.query_string, push.settings)
+    if isinstance(wish, Close):
+        async with push.connect() as connection:
+            await connection.close(wish.code, wish.reason)
+        return
+    async with push.connect(format=wish.format, strict=wish.strict) as connection:
+        for group in wish.groups:
             await push.group(group).add(connection)
         async for data in connection:
-            await _take(push, connection, groups, data)
+            await _take(push, connection, wish.groups, data)
+
+
+def _read_wish(asked: Sequence[str], query_string: bytes, settings: Settings) -> _Wish | Close:
+    """Return what a client asks for, or why it can't have that."""
+    groups = list(dict.fromkeys(asked))
+    formats = query.texts(query_string, "format") or ["raw"]
+    stricts = query.texts(query_string, "strict") or ["0"]
+    if len(formats) > 1 or formats[0] not in FORMATS:
+        return POLICY.because(BAD_FORMAT)
+    if len(stricts) > 1 or stricts[0] not in ("0", "1"):
+        return POLICY.because(BAD_STRICT)
+    return _refuse(groups, settings) or _Wish(groups, cast("FormatName", formats[0]), stricts[0] == "1")
 
 
 def _refuse(groups: Sequence[str], settings: Settings) -> Close | None:

@@ -1,0 +1,176 @@
+"""What frames mean to a listener: messages and gaps, read from bare payloads or from the JSON format.
+
+Pure: frames come in as arguments, nothing is received here and nothing decided about connections.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from triocast.client.errors import UnexpectedFrame
+
+# In JSON a character takes six at most (\u0000), and a byte less in base64; then the envelope, whose longest part is
+# the group: 255 characters, each escaped.
+ESCAPED = 6
+ENVELOPE = 1024
+
+DISCONNECTED = "disconnected"
+
+HEAD = re.compile(r'\{"group":("(?:[^"\\]|\\.)*"),"offset":([0-9]+),"data":')
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message: text is `str`, binary is `bytes`; JSON is its text, and `is_json` says so (a JSON string is text).
+
+    The raw format does not tell everything: there `offset` is None, `group` too when several are listened to, and
+    JSON looks like text.
+    """
+
+    data: str | bytes
+    group: str | None
+    offset: int | None = None
+    is_json: bool = False
+
+    @property
+    def value(self) -> object:
+        """What was sent: JSON decoded, everything else as it is. Raises `RecursionError` for the deepest of JSON."""
+        return msgspec.json.decode(self.data) if self.is_json else self.data
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Messages that this listener does not get, in their place: offsets `first` to `last`, both included.
+
+    `reason` is the server's ("slow", "superseded", "lost"), or "disconnected" for what was published while there was
+    no connection.
+    """
+
+    group: str
+    first: int
+    last: int
+    reason: str
+
+    @property
+    def count(self) -> int:
+        """How many messages are missing."""
+        return self.last - self.first + 1
+
+
+Item = Received | Gap
+
+
+class Reader(Protocol):
+    """Reads the frames of one listener, of all its connections."""
+
+    format: str  # what it asks the server for
+
+    def max_frame(self, max_message: int) -> int:
+        """Return how large the frame of a message of `max_message` can be."""
+
+    def read(self, frame: str | bytes) -> Item | None:
+        """Return what a frame says; None for nothing new. Raises `UnexpectedFrame`."""
+
+
+class RawReader:
+    """Frames are payloads."""
+
+    format = "raw"
+
+    def __init__(self, groups: Sequence[str]) -> None:
+        self._group = groups[0] if len(groups) == 1 else None
+
+    def max_frame(self, max_message: int) -> int:
+        return max_message
+
+    def read(self, frame: str | bytes) -> Received:
+        return Received(frame, self._group)
+
+
+class _GapObject(msgspec.Struct, rename={"first": "from", "last": "to"}):
+    first: int
+    last: int
+    reason: str
+
+
+class _JoinedObject(msgspec.Struct):
+    epoch: str
+    offset: int
+
+
+class _Object(msgspec.Struct):
+    group: str
+    offset: int | None = None
+    data: msgspec.Raw = msgspec.Raw()
+    b64data: bytes | None = None
+    gap: _GapObject | None = None
+    joined: _JoinedObject | None = None
+
+
+class JsonReader:
+    """Frames are JSON objects. It remembers where each group stood, and so sees what was missed between connections."""
+
+    format = "json"
+
+    def __init__(self) -> None:
+        self._epochs: dict[str, str] = {}
+        self._offsets: dict[str, int] = {}
+
+    def max_frame(self, max_message: int) -> int:
+        return ESCAPED * max_message + ENVELOPE
+
+    def read(self, frame: str | bytes) -> Item | None:
+        told = _decode(frame)
+        if told.joined is not None:
+            return self._join(told.group, told.joined)
+        if told.gap is not None:
+            self._offsets[told.group] = told.gap.last
+            return Gap(told.group, told.gap.first, told.gap.last, told.gap.reason)
+        received = _received(told)
+        if received is not None and received.offset is not None:
+            self._offsets[told.group] = received.offset
+        return received
+
+    def _join(self, group: str, joined: _JoinedObject) -> Gap | None:
+        """Take note where the group's stream begins. In another epoch history is another: nothing can be counted."""
+        last = self._offsets.get(group) if self._epochs.get(group) == joined.epoch else None
+        self._epochs[group] = joined.epoch
+        self._offsets[group] = joined.offset
+        if last is None or joined.offset <= last:
+            return None
+        return Gap(group, last + 1, joined.offset, DISCONNECTED)
+
+
+def _decode(frame: str | bytes) -> _Object:
+    if isinstance(frame, bytes):
+        raise UnexpectedFrame("the server sent a binary frame where JSON was asked for; is it a Triocast?")
+    try:
+        return msgspec.json.decode(frame, type=_Object)
+    except RecursionError:
+        return _decode_deep(frame)
+    except msgspec.DecodeError as error:
+        raise UnexpectedFrame(f"the server sent what is no message in JSON ({error}); is it a Triocast?") from error
+
+
+def _decode_deep(frame: str) -> _Object:
+    """Read a message nested more deeply than we can follow; one publisher must not end all who listen."""
+    head = HEAD.match(frame)
+    if head is None:
+        raise UnexpectedFrame("the server sent JSON that is nested too deeply; is it a Triocast?")
+    data = frame[head.end() : -1].encode()
+    return _Object(msgspec.json.decode(head[1], type=str), int(head[2]), msgspec.Raw(data))
+
+
+def _received(told: _Object) -> Received | None:
+    """Return the message in an object; None if there is none, as in an object of a server newer than this."""
+    if told.b64data is not None:
+        return Received(told.b64data, told.group, told.offset)
+    data = bytes(told.data)
+    if data.startswith(b'"'):
+        return Received(msgspec.json.decode(data, type=str), told.group, told.offset)
+    return Received(data.decode(), told.group, told.offset, is_json=True) if data else None
