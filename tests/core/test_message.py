@@ -39,6 +39,13 @@ def test_what_is_not_json_is_refused(data: bytes) -> None:
         Draft.parse(Kind.JSON, data)
 
 
+@pytest.mark.parametrize("draft", [Draft(Kind.TEXT, b"\xff"), Draft(Kind.JSON, b"{")])
+def test_a_draft_made_by_hand_is_checked_before_it_can_end_a_group(draft: Draft) -> None:
+    with pytest.raises(InvalidMessage):
+        Draft.of(draft)
+    assert Draft.of(Draft(Kind.TEXT, b"x"), key="k") == Draft(Kind.TEXT, b"x", "k")
+
+
 def test_text_that_is_not_utf8_is_refused_with_the_place() -> None:
     with pytest.raises(InvalidMessage, match="byte 2"):
         Draft.parse(Kind.TEXT, b"ab\xff")

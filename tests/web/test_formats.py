@@ -199,3 +199,14 @@ async def test_a_handler_of_ones_own_can_ask_for_the_same() -> None:
         client.resume()
         assert (await client.wait_closed()).code == 4010
         assert await (await world.connect("/wrong")).receive() == "after all"
+
+
+async def test_whoever_is_told_open_misses_nothing_published_from_then_on() -> None:
+    app = create_app(Settings(), harden=False)
+    push = app.extensions["triocast"]
+    async with simulate(app) as world:
+        for number in range(20):
+            client = await world.connect(f"/ws/{number}")
+            receipt = await push.group(f"{number}").send("at once")
+            assert receipt.subscribers == 1
+            assert await client.receive() == "at once"

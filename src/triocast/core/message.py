@@ -48,14 +48,14 @@ class Draft:
 
     @classmethod
     def of(cls, value: object, *, key: str | None = None) -> Draft:
-        """Make a draft of a Python value: `str` is text, `bytes` is binary, anything else becomes json.
+        """Make a draft of a Python value: `str` is text, `bytes` is binary, a draft is checked, the rest becomes json.
 
         Raises `InvalidMessage` for what neither UTF-8 nor JSON can say.
         """
         try:
             match value:
-                case Draft():
-                    return value
+                case Draft():  # made by hand: a group must not fail on it later
+                    return cls.parse(value.kind, value.data, key=key or value.key)
                 case str():
                     return cls(Kind.TEXT, value.encode(), key)
                 case bytes() | bytearray() | memoryview():

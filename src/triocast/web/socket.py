@@ -67,9 +67,7 @@ async def _serve(push: Triocast, asked: Sequence[str]) -> None:
         async with push.connect() as connection:
             await connection.close(wish.code, wish.reason)
         return
-    async with push.connect(format=wish.format, strict=wish.strict) as connection:
-        for group in wish.groups:
-            await push.group(group).add(connection)
+    async with push.connect(*wish.groups, format=wish.format, strict=wish.strict) as connection:
         async for data in connection:
             await _take(push, connection, wish.groups, data)
 
