@@ -24,9 +24,10 @@ from triocast.link import Link, install, link_class, workers
 
 @pytest.fixture(autouse=True)
 def hypercorn_as_it_was() -> Iterator[None]:
-    stock = hypercorn.trio.run.TCPServer
+    """Stock before, whatever other tests have installed, and stock after."""
+    hypercorn.trio.run.TCPServer = TCPServer
     yield
-    hypercorn.trio.run.TCPServer = stock
+    hypercorn.trio.run.TCPServer = TCPServer
 
 
 async def test_an_installed_link_serves_hypercorn_s_connections() -> None:
