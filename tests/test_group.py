@@ -17,6 +17,7 @@ from triocast.errors import CRASHED, Close
 from triocast.group import Group
 from triocast.hub import Hub
 from triocast.inbox import Inbox
+from triocast.meters import Meters
 from triocast.pins import Pins
 from triocast.subscription import Subscription
 
@@ -222,7 +223,7 @@ async def test_a_group_that_crashes_closes_its_members_with_1011_and_nothing_els
 
 async def test_a_publisher_waiting_for_its_receipt_gets_it_when_the_group_ends(nursery: trio.Nursery) -> None:
     settings = Settings()
-    group = Group("g", settings, MemoryEngine(settings), Pins(1))
+    group = Group("g", settings, MemoryEngine(settings), Pins(1), Meters())
     forgotten: list[Group] = []
     nursery.start_soon(group.run, forgotten.append)
     await group.opened.wait()

@@ -20,18 +20,20 @@ from triocast.errors import CRASHED, MISSED, NORMAL, POLICY, RESTART, Close, Con
 from triocast.group import WRITE_BUDGET
 from triocast.hub import Hub
 from triocast.inbound import Inbound
+from triocast.meters import Eviction
 from triocast.subscription import Outlet, Subscription
 
 logger = logging.getLogger("triocast.connection")
 
 
 class Disconnected(Exception):
-    """The client is gone: it closed with `code` and `reason`, or vanished (1006)."""
+    """The client is gone: it closed with `code` and `reason`, or vanished (1006), or was reset as `eviction` says."""
 
-    def __init__(self, code: int = 1006, reason: str = "") -> None:
+    def __init__(self, code: int = 1006, reason: str = "", eviction: Eviction | None = None) -> None:
         super().__init__(code, reason)
         self.code = code
         self.reason = reason
+        self.eviction = eviction
 
 
 class Transport(Protocol):
@@ -227,12 +229,15 @@ class Connection:
                 with trio.move_on_after(self._hub.settings.inbound_timeout) as patience:
                     await self._inbound.put(data)
                 if patience.cancelled_caught:
+                    self._hub.meters.evict(Eviction.INBOUND_TIMEOUT)
                     self.end(POLICY.because("you send faster than the application takes"))
         except Disconnected as gone:
             await self._client_gone(gone)
 
     async def _client_gone(self, gone: Disconnected) -> None:
         self._gone = gone
+        if gone.eviction is not None:
+            self._hub.meters.evict(gone.eviction)
         self._leave_groups()
         self._inbound.end()
         self._hub.expect_end(self)
@@ -271,6 +276,7 @@ class Connection:
 
     def _end_missing(self, subscription: Subscription, missed: Gap) -> None:
         subscription.group.evicted += 1
+        self._hub.meters.evict(Eviction.MISSED)
         reason = f"missed {missed.first} to {missed.last} ({missed.reason.value}), come back: {missed.group}"
         self.end(MISSED.because(reason))
 

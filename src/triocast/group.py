@@ -19,6 +19,7 @@ from triocast.errors import CRASHED, RESTART, EngineError
 from triocast.gate import Gate
 from triocast.inbox import Inbox, InboxClosed, Recall
 from triocast.lanes import Lanes
+from triocast.meters import Meters
 from triocast.pins import Pins
 from triocast.settings import GroupSettings
 from triocast.subscription import Follower, Subscription
@@ -53,9 +54,11 @@ class GroupInfo:
 class Group:
     """A group while it has members here. The hub opens it for the first and retires it after the last."""
 
-    def __init__(self, name: str, settings: GroupSettings, engine: Engine, pins: Pins) -> None:
+    def __init__(self, name: str, settings: GroupSettings, engine: Engine, pins: Pins, meters: Meters) -> None:
         self.name = name
         self.pins = pins
+        self.meters = meters
+        self.traffic = meters.of(name)
         self.policy: Policy = settings.policy
         self.log: GroupLog  # from the moment that `opened` is set
         self.opened = trio.Event()
@@ -120,6 +123,11 @@ class Group:
         """How many messages the furthest member is behind."""
         return max((each.behind for each in self._lanes.busy), default=0)
 
+    @property
+    def waiting(self) -> int:
+        """How many messages wait for the broadcaster."""
+        return len(self._inbox)
+
     def has_room_for(self, weight: int) -> bool:
         """Whether one message more, with all that waits in the inbox, makes nobody lag too far."""
         if self.ended or not self._lanes.busy:
@@ -168,9 +176,12 @@ class Group:
                     self.opened.set()
                     while True:
                         items = await self._gather()
+                        since = self._inbox.waited_since()
                         began = trio.current_time()
                         await self._broadcast(items)
-                        self._last_round = trio.current_time() - began
+                        ended = trio.current_time()
+                        self._last_round = ended - began
+                        self.meters.round(self._last_round, [ended - each for each in since])
         except Exception as error:
             logger.exception("group failed; its members are closed", extra={"group": self.name})
             self.failure = error
@@ -274,7 +285,8 @@ class Group:
         """Give what was appended since the last time to everybody who was caught up then."""
         entries, self._fresh, self._fresh_weight = self._fresh, [], 0
         if entries:
-            await self._lanes.serve(first_of(entries[0]) - 1, entries)
+            served = await self._lanes.serve(first_of(entries[0]) - 1, entries)
+            self.traffic.deliver(entries, served)
             self._evict_laggards()
 
     def _evict_laggards(self) -> None:

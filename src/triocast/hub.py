@@ -19,6 +19,7 @@ from triocast.core.overflow import Policy
 from triocast.engines import Engine
 from triocast.errors import RESTART, Close, EngineError, NotRunning, ShuttingDown, TooManyConnections
 from triocast.group import Group, GroupInfo
+from triocast.meters import Meters
 from triocast.pins import Pins
 from triocast.settings import Settings
 from triocast.subscription import Follower, Subscription
@@ -45,6 +46,7 @@ class Hub:
     def __init__(self, settings: Settings, engine: Engine) -> None:
         self.settings = settings
         self.engine = engine
+        self.meters = Meters(settings.namespaces)
         self.draining = False
         self._groups: dict[str, Group] = {}
         self._connections: dict[Client, None] = {}
@@ -169,6 +171,7 @@ class Hub:
                 position = await self.engine.publish(name, draft)
         else:
             position = await self.engine.publish(name, draft)
+        self.meters.of(name).publish(len(draft.data))
         group = self._groups.get(name)
         if group is None:
             return Receipt(name, position.epoch, position.offset, 0, 0)
@@ -190,6 +193,10 @@ class Hub:
         names = nsmallest(limit, (name for name in used if after is None or name > after))
         return [self._groups[name].info() for name in names]
 
+    def opened_groups(self) -> Sequence[Group]:
+        """Return the groups with members here."""
+        return [group for group in self._groups.values() if group.subscribers]
+
     @property
     def groups(self) -> int:
         """How many groups have members here."""
@@ -204,7 +211,7 @@ class Hub:
 
     def _open(self, name: str) -> Group:
         nursery = self._running()
-        group = self._groups[name] = Group(name, self.settings.for_group(name), self.engine, self._pins)
+        group = self._groups[name] = Group(name, self.settings.for_group(name), self.engine, self._pins, self.meters)
         nursery.start_soon(group.run, self._forget, name=f"group {name}")
         return group
 

@@ -35,6 +35,7 @@ class Inbox:
         self.size = size
         self.closed = False
         self.weight = 0  # bytes that wait
+        self._since: list[float] = []  # when what was not asked about yet had been put in
         self._places = trio.Semaphore(size)
         self._send, self._receive = trio.open_memory_channel[Item](size)
 
@@ -63,6 +64,7 @@ class Inbox:
         if not self.closed:
             self._send.send_nowait(item)
             self.weight += item.weight
+            self._since.append(trio.current_time())
 
     async def take(self) -> list[Item]:
         """Wait for something, then take all there is, in order, and free the places. Raises `InboxClosed`."""
@@ -81,6 +83,11 @@ class Inbox:
                 items.append(self._receive.receive_nowait())
                 self._free(items[-1])
         return items
+
+    def waited_since(self) -> list[float]:
+        """Return when what was taken since the last call had been put in; to be asked in the step of taking all."""
+        since, self._since = self._since, []
+        return since
 
     def _free(self, item: Item) -> None:
         self.weight -= item.weight

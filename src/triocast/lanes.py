@@ -44,13 +44,15 @@ class Lanes:
         self.busy.pop(subscription, None)
         self._lanes.get(subscription.follower.format, {}).pop(subscription, None)
 
-    async def serve(self, start: int, entries: Sequence[Entry]) -> None:
-        """Give `entries`, which follow the offset `start`, to everybody who has been given all before them.
+    async def serve(self, start: int, entries: Sequence[Entry]) -> int:
+        """Give `entries`, which follow the offset `start`, to everybody who has been given all before them, and return
+        how many took them at once.
 
         Who came meanwhile has them already; who left gets nothing.
         """
         until = trio.current_time() + ROUND
         top = last_of(entries[-1])
+        served = 0
         with_gap = any(isinstance(entry, Gap) for entry in entries)  # what it means to a member, its follower knows
         for form, lane in list(self._lanes.items()):
             data = b"".join(map(form.frame, entries)) if len(entries) > 1 else form.frame(entries[0])
@@ -58,22 +60,26 @@ class Lanes:
                 if with_gap:
                     self._wake_slice(lane, members, start)
                 else:
-                    self._serve_slice(lane, members, start, top, data)
+                    served += self._serve_slice(lane, members, start, top, data)
                 if trio.current_time() >= until:
                     await trio.lowlevel.checkpoint()
                     until = trio.current_time() + ROUND
+        return served
 
     def _serve_slice(
         self, lane: dict[Subscription, None], members: list[Subscription], start: int, top: int, data: bytes
-    ) -> None:
-        """The hottest loop there is: one call a member."""
+    ) -> int:
+        """The hottest loop there is: one call a member, which is why those are counted who did not take."""
         size = len(data)
+        passed = 0
         for member in members:
             if member.cursor != start or not member.active:
+                passed += 1
                 continue
             outlet = member.outlet
             if outlet is None or not outlet.ready:
                 self._wake(lane, member)
+                passed += 1
                 continue
             try:
                 taken = outlet.send(data)
@@ -88,7 +94,10 @@ class Lanes:
             if taken:  # a frame that was begun is given; its rest goes first, in the member's own time
                 member.cursor = top
                 outlet.keep(memoryview(data)[taken:])
+            else:
+                passed += 1
             self._wake(lane, member)
+        return len(members) - passed
 
     def _wake_slice(self, lane: dict[Subscription, None], members: list[Subscription], start: int) -> None:
         for member in members:
@@ -96,7 +105,7 @@ class Lanes:
                 self._wake(lane, member)
 
     def _wake(self, lane: dict[Subscription, None], member: Subscription) -> None:
-        del lane[member]
+        lane.pop(member, None)
         self.busy[member] = None
         member.follower.wake(member)
 

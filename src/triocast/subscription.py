@@ -14,6 +14,7 @@ from triocast.core.message import Gap, GapReason
 from triocast.core.overflow import Conflate, Evict, Skip, conflate, judge
 from triocast.core.wire import Format
 from triocast.errors import TOO_SLOW, Close
+from triocast.meters import Eviction
 from triocast.pins import Pins
 
 if TYPE_CHECKING:
@@ -106,9 +107,10 @@ class Subscription:
             self.group.park(self)
         return True
 
-    def evict(self, behind: int) -> None:
+    def evict(self, behind: int, why: Eviction = Eviction.TOO_SLOW) -> None:
         """End the follower because it was `behind` messages behind, more than the group allows."""
         self.group.evicted += 1
+        self.group.meters.evict(why)
         reason = f"too slow: {behind} messages behind in {self.group.name}; come back"
         self.follower.end(TOO_SLOW.because(reason))
 
@@ -117,7 +119,7 @@ class Subscription:
         drained; evict it when all clients together pin too much."""
         log = self.group.log
         if not pins.take(log.weight_after(self.cursor)):
-            self.evict(self.behind)
+            self.evict(self.behind, Eviction.PINNED_BYTES)
             return
         self.frozen = deque(log.after(self.cursor))
         self.cursor = log.top
@@ -139,7 +141,7 @@ class Subscription:
         if not self.frozen:
             self.frozen = None
             self._miss_what_came_meanwhile(entries)
-        self._count_missed(entries)
+        self._count(entries)
         return entries
 
     def _miss_what_came_meanwhile(self, entries: list[Entry]) -> None:
@@ -151,12 +153,14 @@ class Subscription:
     def _pass(self, entries: list[Entry]) -> list[Entry]:
         if entries:
             self.cursor = last_of(entries[-1])
-            self._count_missed(entries)
+            self._count(entries)
             self.group.gate.progressed()
         return entries
 
-    def _count_missed(self, entries: list[Entry]) -> None:
+    def _count(self, entries: list[Entry]) -> None:
+        self.group.traffic.deliver(entries)
         for entry in entries:
             if isinstance(entry, Gap) and entry.reason is not GapReason.LOST:
                 self.missed += entry.count
                 self.group.dropped += entry.count
+                self.group.traffic.drop(self.group.policy.value, entry.count)

@@ -114,7 +114,7 @@ async def test_what_is_for_one_client_alone_comes_in_its_order_between_the_messa
     way: Way, contexts: Contexts
 ) -> None:
     async with stage(way, contexts, PATIENT, send_buffer=TINY) as served:
-        peer, other = await served.connect("a", buffer=TINY), await served.connect("a")
+        peer, other = await served.connect("a", buffer=TINY), await served.connect("a", buffer=TINY)
 
         async def send() -> None:
             for index in range(50):
@@ -233,13 +233,13 @@ async def _visit(served: Stage, rng: random.Random) -> None:
 async def test_a_client_that_stops_reading_is_reset_after_write_timeout(way: Way, contexts: Contexts) -> None:
     settings = Settings(write_timeout=0.3)
     async with stage(way, contexts, settings, send_buffer=TINY) as served:
-        stalled, witness = await served.connect("a", buffer=TINY), await served.connect("a")
+        stalled, witness = await served.connect("a", buffer=TINY), await served.connect("a", buffer=TINY)
         behind = 0
         for index in range(5):
             receipt = await served.push.group("a").send(numbered("all", index, BIG))
             behind = max(behind, receipt.behind)
             assert number_of(await witness.message()) == index
-        assert behind == 1
+        assert behind >= 1  # the witness may be in the middle of it as well
         await served.wait_left(1)
         assert stalled.connection.ended
         with pytest.raises(ConnectionResetError), trio.fail_after(PATIENCE):
@@ -273,7 +273,7 @@ async def test_pings_are_answered_in_order_while_data_flows(way: Way, contexts: 
 async def test_a_client_that_lags_too_far_gets_the_newest_that_it_may_lag_by(way: Way, contexts: Contexts) -> None:
     settings = replace(PATIENT, max_lag=8)
     async with stage(way, contexts, settings, send_buffer=TINY) as served:
-        slow, fast = await served.connect("a", buffer=TINY), await served.connect("a")
+        slow, fast = await served.connect("a", buffer=TINY), await served.connect("a", buffer=TINY)
         for index in range(60):
             await served.publish("a", numbered("all", index, BIG))
             assert number_of(await fast.message()) == index

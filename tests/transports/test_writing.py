@@ -129,6 +129,26 @@ async def test_it_is_not_ready_while_anything_is_pending(pair: Pair, nursery: tr
     assert writer.ready
 
 
+async def test_it_is_not_ready_between_two_that_write_control(pair: Pair) -> None:
+    for _ in range(20):  # the order in which tasks have their turn is random
+        filled, done = pair.fill(), []
+
+        async def control(done: list[None]) -> None:
+            await pair.writer.send_all(b"control")
+            done.append(None)
+
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(control, done)
+                await trio.testing.wait_all_tasks_blocked()
+                await pair.exactly(len(filled))
+                while not pair.writer.ready:
+                    await trio.lowlevel.checkpoint()
+                assert len(done) == 3
+        await pair.exactly(21)
+
+
 async def test_over_tls_it_is_never_ready_and_has_no_outlet(
     pair: Pair, contexts: Contexts, nursery: trio.Nursery
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Protocol
 import trio
 
 from triocast.link.writing import Writer
+from triocast.meters import Eviction
 
 LINK_KEY = "triocast.link"
 """The key in `scope["state"]` under which an application finds its `Handle`."""
@@ -26,6 +27,8 @@ class Underneath(Protocol):
     def terminating(self) -> bool: ...
     @property
     def takes_frames(self) -> bool: ...
+    @property
+    def eviction(self) -> Eviction | None: ...
     async def wait_terminating(self) -> None: ...
     def begin_data(self) -> None: ...
     def reset(self) -> None: ...
@@ -62,6 +65,11 @@ class Handle:
     async def wait_terminating(self) -> None:
         """Wait until the server begins to stop. Cancellable."""
         await self._link.wait_terminating()
+
+    @property
+    def eviction(self) -> Eviction | None:
+        """Why the connection was reset from here, if it was because the client took nothing or answered no ping."""
+        return self._link.eviction
 
     def abort(self) -> None:
         """Reset the connection now (TCP RST): nothing more is written, unsent bytes are dropped. Harmless twice."""

@@ -27,6 +27,7 @@ from triocast.link.reading import LOOK_AGAIN, MAX_PIECE, MAX_READ, Backlog, has_
 from triocast.link.tasks import LinkTasks
 from triocast.link.workers import warn_of_workers
 from triocast.link.writing import TCPStream, Writer
+from triocast.meters import Eviction
 from triocast.settings import Settings
 
 logger = logging.getLogger("triocast.link")
@@ -62,6 +63,7 @@ class Link(TCPServer):
         self._idle = True
         self._watching = trio.CancelScope(deadline=self._first_head_by)
         self._heartbeat: Heartbeat | None = None  # of a WebSocket only
+        self._silent = False  # reset because no ping was answered
 
     @classmethod
     def reset_all(cls) -> None:
@@ -76,6 +78,12 @@ class Link(TCPServer):
     @property
     def takes_frames(self) -> bool:
         return isinstance(self.protocol, LinkH11)
+
+    @property
+    def eviction(self) -> Eviction | None:
+        if self._silent:
+            return Eviction.PING_TIMEOUT
+        return Eviction.WRITE_TIMEOUT if self.writer.stalled else None
 
     async def wait_terminating(self) -> None:
         await self.context.terminated.wait()
@@ -248,6 +256,7 @@ class Link(TCPServer):
             await self.writer.send_all(PING)
         elif beat is Beat.LOST:
             logger.info("%s is gone without a word: it did not answer a ping", self.peer)
+            self._silent = True
             self.reset()
 
     def __repr__(self) -> str:

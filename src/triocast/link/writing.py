@@ -46,6 +46,7 @@ class Writer:
         self._data = False
         self._shut = False
         self._closed = False
+        self.stalled = False  # reset because nothing moved for `timeout`
         self.ready = False
         # The socket object's own method, never a number: a closed connection's number is soon another client's.
         self.send: Callable[[bytes], int] = self.socket._sock.send  # type: ignore[attr-defined]  # noqa: SLF001
@@ -68,7 +69,7 @@ class Writer:
             async with self._lock:
                 await self._write([memoryview(data)])
         if scope.cancelled_caught:
-            self.reset()
+            self._give_up()
 
     # Data frames, from `begin_data` to `end_data`
 
@@ -145,7 +146,7 @@ class Writer:
                 with suppress(OSError):
                     self.socket.shutdown(stdlib_socket.SHUT_WR)
         if scope.cancelled_caught:
-            self.reset()
+            self._give_up()
 
     def last_call(self, seconds: float) -> None:
         """Allow all writing together at most `seconds` more, progress or not: the server wants to leave."""
@@ -166,6 +167,10 @@ class Writer:
                 self.socket.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, RESET_ON_CLOSE)
         self.close()
 
+    def _give_up(self) -> None:
+        self.stalled = self._last == inf  # else it is the server that has no time
+        self.reset()
+
     async def _flush(self, *, room: bool) -> None:
         """Write what was begun, in the queue of all who write, and wait for more `room` than that if asked to."""
         with self._patience(shield=False) as scope:
@@ -174,7 +179,7 @@ class Writer:
                 if room and self._tls is None and not self._closed:
                     await self._wait_for_room()
         if scope.cancelled_caught:
-            self.reset()
+            self._give_up()
 
     async def _write(self, views: list[memoryview]) -> None:
         """Write what was begun, then `views`."""

@@ -14,6 +14,7 @@ import trio
 from triocast.connection import Disconnected
 from triocast.core.wire import Format, Told
 from triocast.errors import Close
+from triocast.meters import Eviction
 from triocast.subscription import Outlet
 
 Event = dict[str, Any]
@@ -26,6 +27,10 @@ class Handle(Protocol):
 
     progress_watched: bool  # a write that makes no progress is ended by the server
     outlet: Outlet | None  # the socket, for one write that does not wait; None where there is none
+
+    @property
+    def eviction(self) -> Eviction | None:
+        """Why the server has reset the connection, if it was for the client's slowness."""
 
     @property
     def takes_frames(self) -> bool:
@@ -86,7 +91,8 @@ class AsgiTransport:
         while event["type"] == "websocket.connect":  # Quart need not have read it before us
             event = await self._receive()
         if event["type"] == "websocket.disconnect":
-            raise Disconnected(event.get("code") or 1005, event.get("reason") or "")
+            eviction = self._handle.eviction if self._handle is not None else None
+            raise Disconnected(event.get("code") or 1005, event.get("reason") or "", eviction)
         text = event.get("text")
         data: str | bytes = text if text is not None else event["bytes"]
         return data

@@ -1,0 +1,157 @@
+"""A hub's numbers in the formats that Prometheus reads: what was counted, and a look at what there is at the moment.
+
+It counts nothing itself, runs nothing in the background, and shares no registry: two applications in one process do
+not meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import trio
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from triocast.group import Group
+from triocast.hub import Hub
+from triocast.meters import Histogram
+
+LOOKED_AT = 250  # groups between two turns of the event loop: about a millisecond, while there may be 100,000
+
+
+@dataclass(slots=True)
+class Presence:
+    """The groups of one namespace as they are."""
+
+    groups: int = 0
+    subscriptions: int = 0
+    behind: int = 0
+    lag: int = 0
+    inbox: int = 0
+    inbox_largest: int = 0
+
+    def add(self, group: Group) -> None:
+        """Look at one more group."""
+        waiting = group.waiting
+        self.groups += 1
+        self.subscriptions += group.subscribers
+        self.behind += group.behind
+        self.lag = max(self.lag, group.slowest)
+        self.inbox += waiting
+        self.inbox_largest = max(self.inbox_largest, waiting)
+
+
+@dataclass(slots=True)
+class Census:
+    """All groups, by the label of their namespace."""
+
+    presences: dict[str, Presence] = field(default_factory=dict)
+
+
+class Metrics:
+    """The metrics of one hub, in a registry of their own, to which an application may add."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.registry = CollectorRegistry()
+        self._hub = hub
+        self._numbers = HubCollector(hub)
+        self.registry.register(self._numbers)
+        ProcessCollector(registry=self.registry)
+
+    async def page(self, accept: str) -> tuple[bytes, str]:
+        """Return the metrics and their content type, in the format that the `Accept` header asks for.
+
+        Looks at all groups first, giving others a turn every now and then.
+        """
+        self._numbers.census = await take_census(self._hub)
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+
+async def take_census(hub: Hub) -> Census:
+    """Count what there is in all groups."""
+    census = Census({label: Presence() for label in hub.meters.traffic})
+    for count, group in enumerate(hub.opened_groups()):
+        census.presences[hub.meters.label_of(group.name)].add(group)
+        if count % LOOKED_AT == LOOKED_AT - 1:
+            await trio.lowlevel.checkpoint()
+    await trio.lowlevel.checkpoint()
+    return census
+
+
+class HubCollector(Collector):
+    """Tells a registry what the hub has counted, and what the newest `census` found."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.census = Census()
+        self._hub = hub
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: names are unique in a registry that this collector has to itself."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Give every metric, as it is now."""
+        yield GaugeMetricFamily("triocast_connections", "Clients that are connected.", self._hub.connections)
+        yield from self._presence()
+        yield from self._traffic()
+        yield self._evictions()
+        yield _histogram(
+            "triocast_broadcast_round_seconds", "How long a broadcast to a group took.", self._hub.meters.rounds
+        )
+        yield _histogram(
+            "triocast_publish_to_write_seconds",
+            "From a message's position to the end of the round that wrote it to those who keep up.",
+            self._hub.meters.publish_to_write,
+        )
+
+    def _presence(self) -> Iterator[Metric]:
+        for name, text, attribute in (
+            ("groups", "Groups with members here.", "groups"),
+            ("subscriptions", "Memberships of clients in groups.", "subscriptions"),
+            ("behind_subscriptions", "Memberships that have not taken everything.", "behind"),
+            ("lag_messages", "Messages that the furthest member is behind.", "lag"),
+            ("inbox_messages", "Messages that wait for a broadcaster.", "inbox"),
+            ("inbox_largest_messages", "Messages in the fullest inbox of a group.", "inbox_largest"),
+        ):
+            gauge = GaugeMetricFamily(f"triocast_{name}", text, labels=("namespace",))
+            for label, presence in self.census.presences.items():
+                gauge.add_metric((label,), getattr(presence, attribute))
+            yield gauge
+
+    def _traffic(self) -> Iterator[Metric]:
+        traffic = self._hub.meters.traffic
+        for name, text, attribute in (
+            ("published_messages", "Messages published by this process.", "published"),
+            ("published_bytes", "Bytes of payload published by this process.", "published_bytes"),
+            ("delivered_messages", "Messages given to members, each as often as it was given.", "delivered"),
+            ("delivered_bytes", "Bytes of payload given to members.", "delivered_bytes"),
+        ):
+            counter = CounterMetricFamily(f"triocast_{name}", text, labels=("namespace",))
+            for label, counts in traffic.items():
+                counter.add_metric((label,), getattr(counts, attribute))
+            yield counter
+        dropped = CounterMetricFamily(
+            "triocast_dropped_messages", "Messages that members were not given.", labels=("namespace", "policy")
+        )
+        for label, counts in traffic.items():
+            for policy, count in counts.dropped.items():
+                dropped.add_metric((label, policy), count)
+        yield dropped
+
+    def _evictions(self) -> Metric:
+        counter = CounterMetricFamily(
+            "triocast_evictions", "Clients ended because they could not keep up.", labels=("reason",)
+        )
+        for reason, count in self._hub.meters.evicted.items():
+            counter.add_metric((reason.value,), count)
+        return counter
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+    bounds = [*map(str, histogram.bounds), "+Inf"]
+    buckets = list(zip(bounds, map(float, histogram.cumulative), strict=True))
+    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=histogram.sum)

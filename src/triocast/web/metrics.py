@@ -1,0 +1,30 @@
+"""What monitoring asks: `GET /metrics`, for Prometheus and what reads its formats."""
+
+from __future__ import annotations
+
+from quart import Blueprint, Response, request
+
+from triocast.core.access import deny
+from triocast.extension import Triocast
+from triocast.metrics import Metrics
+from triocast.web.errors import answer_errors_with_json
+from triocast.web.guard import caller, denied, lock
+
+
+def metrics_routes(push: Triocast, name: str = "triocast_metrics") -> Blueprint:
+    """Return a blueprint that shows the metrics of `push` to whoever may publish."""
+    blueprint = Blueprint(name, __name__)
+    metrics = Metrics(push.hub)
+    answer_errors_with_json(blueprint)
+
+    @blueprint.before_request
+    async def guard() -> Response | None:
+        denial = deny(caller(request.scope), lock(push.settings))
+        return None if denial is None else denied(denial)
+
+    @blueprint.get("/metrics")
+    async def show() -> Response:
+        page, content_type = await metrics.page(request.headers.get("Accept", ""))
+        return Response(page, headers={"Cache-Control": "no-store"}, content_type=content_type)
+
+    return blueprint
