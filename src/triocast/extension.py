@@ -104,6 +104,7 @@ class Triocast:
 
         @app.before_serving
         async def start_hub() -> None:
+            self._watching = False
             await app.nursery.start(self.hub.run)
 
         @app.after_serving
