@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import trio
+import trio.testing
 
 from tests.hostile.attacker import KIB, MIB, Attacker, Case, tcp, upgrade
 from tests.link.harness import TEXT, Client
@@ -166,8 +167,7 @@ async def scene(
             nursery.start_soon(_close_at_the_end, witness)
             await witness.send(upgrade("/ws/witness"))
             assert b" 101 " in await witness.until(b"\r\n\r\n")
-            await _joined(one)
-            before = leftovers(one)
+            before = await _at_rest(one)
             now = Scene(one, witness, log, before, nursery)
             await now.aftermath()  # to see that it sees nothing before anything was done
             yield now
@@ -181,10 +181,14 @@ async def _close_at_the_end(client: Client) -> None:
         await trio.aclose_forcefully(client.stream)
 
 
-async def _joined(one: Served) -> None:
+async def _at_rest(one: Served) -> Leftovers:
+    """Wait until the witness is all there is: a member, and every task of its connection started."""
     with trio.fail_after(PATIENCE):
-        while not (await one.hub.info("witness")).subscribers:
-            await trio.sleep(0.001)
+        while True:
+            found = leftovers(one)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            if (found.links, found.connections, found.groups) == (1, 1, 1) and leftovers(one) == found:
+                return found
 
 
 def leftovers(one: Served) -> Leftovers:
