@@ -10,6 +10,8 @@ import re
 import sys
 from dataclasses import dataclass
 
+from triocast.core.access import is_loopback_address
+
 FORMS = "HOST:PORT, [IPV6]:PORT or unix:PATH"
 # What sockaddr_un.sun_path holds, less its closing NUL.
 MAX_UNIX_PATH = 103 if sys.platform == "darwin" else 107
@@ -31,7 +33,7 @@ class Address:
         """Whether only this machine can connect: 127.0.0.0/8, ::1, `localhost` and Unix sockets."""
         if self.path is not None:
             return True
-        return self.host.lower() == "localhost" or _is_loopback_ip(self.host)
+        return self.host.lower() == "localhost" or is_loopback_address(self.host)
 
     def __str__(self) -> str:
         if self.path is not None:
@@ -76,13 +78,3 @@ def _six(host: str) -> str:
     except ValueError:
         raise ValueError(f"expected an IPv6 address between [ and ], got {host!r}") from None
     return host
-
-
-def _is_loopback_ip(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    # ::ffff:127.0.0.1 is 127.0.0.1; before Python 3.13 is_loopback does not say so.
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback

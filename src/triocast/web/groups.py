@@ -5,11 +5,10 @@ from __future__ import annotations
 from quart import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest
 
-from triocast.core.access import deny
 from triocast.extension import Triocast
 from triocast.web import query
 from triocast.web.errors import answer_errors_with_json
-from triocast.web.guard import caller, denied, lock
+from triocast.web.guard import guard
 from triocast.web.names import GROUP, know_group_names
 from triocast.web.publish import fresh_json
 
@@ -23,10 +22,7 @@ def group_routes(push: Triocast, name: str = "triocast_groups") -> Blueprint:
     answer_errors_with_json(blueprint)
     know_group_names(blueprint)
 
-    @blueprint.before_request
-    async def guard() -> Response | None:
-        denial = deny(caller(request.scope), lock(push.settings))
-        return None if denial is None else denied(denial)
+    guard(blueprint, push.settings)
 
     @blueprint.get("/groups")
     async def groups() -> Response:

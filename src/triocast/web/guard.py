@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from quart import Response
+from quart import Blueprint, Response, request
 
-from triocast.core.access import Caller, Denial, Lock, is_proxy_header
+from triocast.core.access import Caller, Denial, Lock, deny, is_proxy_header
 from triocast.problems import answer
 from triocast.settings import Settings
 from triocast.web.forwarded import PROXIED
@@ -51,6 +51,15 @@ def caller(scope: Any) -> Caller:
 def lock(settings: Settings) -> Lock:
     """Return what the settings say about who may publish and look."""
     return Lock(settings.api_key, settings.allowed_origins, settings.insecure)
+
+
+def guard(blueprint: Blueprint, settings: Settings) -> None:
+    """Let only those use the routes of `blueprint` who may publish."""
+
+    @blueprint.before_request
+    async def check() -> Response | None:
+        denial = deny(caller(request.scope), lock(settings))
+        return None if denial is None else denied(denial)
 
 
 def denied(denial: Denial) -> Response:

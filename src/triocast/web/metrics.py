@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from quart import Blueprint, Response, request
 
-from triocast.core.access import deny
 from triocast.extension import Triocast
 from triocast.metrics import Metrics
 from triocast.web.errors import answer_errors_with_json
-from triocast.web.guard import caller, denied, lock
+from triocast.web.guard import guard
 
 
 def metrics_routes(push: Triocast, name: str = "triocast_metrics") -> Blueprint:
@@ -17,10 +16,7 @@ def metrics_routes(push: Triocast, name: str = "triocast_metrics") -> Blueprint:
     metrics = Metrics(push.hub)
     answer_errors_with_json(blueprint)
 
-    @blueprint.before_request
-    async def guard() -> Response | None:
-        denial = deny(caller(request.scope), lock(push.settings))
-        return None if denial is None else denied(denial)
+    guard(blueprint, push.settings)
 
     @blueprint.get("/metrics")
     async def show() -> Response:
