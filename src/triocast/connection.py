@@ -14,6 +14,7 @@ from typing import Protocol
 
 import trio
 
+from triocast.bell import Bell
 from triocast.core.message import Gap
 from triocast.core.wire import Format, Joined, Told
 from triocast.errors import CRASHED, MISSED, NORMAL, POLICY, RESTART, Close, ConnectionEnded, TooManyGroups
@@ -86,9 +87,11 @@ class Connection:
         self._subscriptions: dict[str, Subscription | None] = {}  # None while joining
         self._ready: OrderedDict[Subscription, None] = OrderedDict()  # in the order they were woken
         self._greetings: dict[Subscription, Joined] = {}  # still to be told, before anything else of the group
-        self._work = trio.lowlevel.ParkingLot()
+        self._work = Bell()  # where the writer rests
+        self._writing = False
+        self._nursery: trio.Nursery | None = None  # while tasks can be started
+        self._stopped = False
         self._turn = trio.Lock()
-        self.scope = trio.CancelScope()
         self._close: Close | None = None
         self._gone: Disconnected | None = None
 
@@ -195,7 +198,10 @@ class Connection:
     def wake(self, subscription: Subscription) -> None:
         """Take note that there is something to take; the writer does the rest."""
         self._ready[subscription] = None
-        self._work.unpark()
+        if self._work.awaited:
+            self._work.ring()
+        elif self._nursery is not None and not self._writing:
+            self._start_writing(self._nursery)
 
     def end(self, close: Close) -> None:
         """End the connection, telling its client why; later calls change nothing."""
@@ -205,14 +211,36 @@ class Connection:
         self._leave_groups()
         self._inbound.end()
         self._hub.expect_end(self)
-        self.scope.cancel()
+        self._stop()
 
     def abort(self) -> None:
         """Cut the connection off at once."""
         self._transport.abort()
-        self.scope.cancel()
+        self._stop()
 
     # The beginning, the two tasks, and the end; `open_connection` runs them
+
+    def run_in(self, nursery: trio.Nursery) -> None:
+        """Start the reader now, and the writer once there is something for it to write."""
+        self._nursery = nursery
+        nursery.start_soon(self.read)
+        if self._ready:
+            self._start_writing(nursery)
+        if self._stopped:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._stopped = True
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    def start_no_more(self) -> None:
+        """The nursery is about to close."""
+        self._nursery = None
+
+    def _start_writing(self, nursery: trio.Nursery) -> None:
+        self._writing = True
+        nursery.start_soon(self.write)
 
     async def open(self, groups: Iterable[str]) -> None:
         """Join first, then accept: what is published from the moment that the client is told "open" reaches it."""
@@ -235,7 +263,7 @@ class Connection:
             await self._client_gone(gone)
 
     async def _client_gone(self, gone: Disconnected) -> None:
-        self._gone = gone
+        self._gone = gone.with_traceback(None)  # or it would keep us, and we it
         if gone.eviction is not None:
             self._hub.meters.evict(gone.eviction)
         self._leave_groups()
@@ -243,13 +271,16 @@ class Connection:
         self._hub.expect_end(self)
         if self._inbound.used:  # let the handler take what is left and come to its own end
             await trio.sleep(self._hub.settings.close_timeout)
-        self.scope.cancel()
+        self._stop()
 
     async def write(self) -> None:
-        """Bring the cursors of groups that have something forward, one group after the other."""
+        """Bring the cursors of groups that have something forward, one group after the other.
+
+        It begins with the first that has: most clients keep up, and the broadcaster writes to them.
+        """
         while True:
             while not self._ready:
-                await self._work.park()
+                await self._work.wait()
             subscription, _ = self._ready.popitem(last=False)
             try:
                 await self._write_some(subscription)
@@ -326,16 +357,16 @@ async def open_connection(
     crash: Exception | None = None
     try:
         await connection.open(groups)
-        with connection.scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(connection.read)
-                nursery.start_soon(connection.write)
-                try:
-                    yield connection
-                    end = NORMAL
-                except Exception as error:  # noqa: BLE001 - raised again below, once the client is closed
-                    crash = None if isinstance(error, ConnectionEnded) and connection.ended else error
-                nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            connection.run_in(nursery)
+            try:
+                yield connection
+                end = NORMAL
+            except Exception as error:  # noqa: BLE001 - raised again below, once the client is closed
+                crash = None if isinstance(error, ConnectionEnded) and connection.ended else error
+            finally:
+                connection.start_no_more()
+            nursery.cancel_scope.cancel()
     except Exception as error:  # noqa: BLE001 - likewise
         crash = error
     finally:

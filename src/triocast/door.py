@@ -1,4 +1,4 @@
-"""Lets a handler take a WebSocket's ASGI callables over from Quart, and bounds the handshakes under way at once.
+"""Lets a handler take a WebSocket's ASGI callables over from Quart.
 
 Quart's own queue loses empty binary frames, and in some versions has no bound; a handler that does not ask for the
 door is served by Quart as ever.
@@ -12,6 +12,8 @@ from typing import Any
 import trio
 from quart import Quart
 from quart_trio.asgi import TrioASGIWebsocketConnection
+
+from triocast.reception import Reception
 
 Event = dict[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -57,33 +59,17 @@ class Door:
         return self._receive, self.send
 
 
-def open_door(app: Quart, max_handshakes: int) -> None:
-    """Give every WebSocket of `app` a door, and let at most `max_handshakes` of them be unanswered at once."""
+def open_door(app: Quart, reception: Reception) -> None:
+    """Give every WebSocket of `app` a door, and let it wait for its place at the reception."""
     base: type[TrioASGIWebsocketConnection] = app.asgi_websocket_class  # type: ignore[assignment]
-    slots = trio.Semaphore(max_handshakes)
 
     class WebsocketWithDoor(base):  # type: ignore[valid-type, misc]
         async def __call__(self, receive: Receive, send: Send) -> None:
-            await slots.acquire()
-            slot = _Slot(slots)
+            place = await reception.place()
             try:
-                self.scope[DOOR] = door = Door(receive, send, slot.release)
+                self.scope[DOOR] = door = Door(receive, send, place.release)
                 await super().__call__(door.receive, door.send)
             finally:
-                slot.release()
+                place.release()
 
     app.asgi_websocket_class = WebsocketWithDoor
-
-
-class _Slot:
-    """A held place that is given back once, however often it is released."""
-
-    __slots__ = ("_slots",)
-
-    def __init__(self, slots: trio.Semaphore) -> None:
-        self._slots: trio.Semaphore | None = slots
-
-    def release(self) -> None:
-        if self._slots is not None:
-            self._slots.release()
-            self._slots = None

@@ -14,22 +14,19 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from triocast import link
-from triocast.connection import Connection, open_connection
-from triocast.core.access import allowed_origin
+from triocast.connection import Connection
 from triocast.core.message import Draft, Receipt
 from triocast.core.names import check_group_name
-from triocast.core.wire import FORMATS, Format, FormatName
+from triocast.core.wire import FORMATS, FormatName
 from triocast.door import DOOR, Door, open_door
 from triocast.engines import Engine
 from triocast.engines.memory import MemoryEngine
-from triocast.errors import ForeignOrigin, NotRunning, TriocastError
+from triocast.errors import NotRunning, TriocastError
 from triocast.group import GroupInfo
 from triocast.hub import Hub
 from triocast.problems import problem
+from triocast.reception import Arrival, Reception
 from triocast.settings import Settings
-from triocast.transports.asgi import AsgiTransport
-from triocast.transports.direct import DirectTransport
-from triocast.transports.portable import PortableTransport
 
 
 class GroupHandle:
@@ -88,8 +85,8 @@ class Triocast:
     ) -> None:
         self.settings = settings if settings is not None else Settings()
         self.hub = Hub(self.settings, engine if engine is not None else MemoryEngine(self.settings))
+        self.reception = Reception(self.hub)
         self._harden = harden
-        self._watching = False
         if app is not None:
             self.init_app(app)
 
@@ -98,13 +95,13 @@ class Triocast:
         if "triocast" in app.extensions:
             raise RuntimeError("this application has a Triocast already")
         app.extensions["triocast"] = self
-        open_door(app, self.settings.max_handshakes)
+        open_door(app, self.reception)
         if self._harden:
             link.install(self.settings)
 
         @app.before_serving
         async def start_hub() -> None:
-            self._watching = False
+            self.reception.begin()
             await app.nursery.start(self.hub.run)
 
         @app.after_serving
@@ -142,9 +139,12 @@ class Triocast:
         if format not in FORMATS:
             raise ValueError(f"no such format: {format!r}; there are {', '.join(FORMATS)}")
         opened = False
+        current = cast("Any", websocket)._get_current_object()  # noqa: SLF001 - how Werkzeug's proxies are read
+        receive, send = _door(current.scope).take()
+        answer = _QuartsAnswer(current, dict(headers or {}), subprotocol)
+        arrival = Arrival(current.scope, receive, send, answer)
         try:
-            transport = self._transport(_Handshake(dict(headers or {}), subprotocol), FORMATS[format])
-            async with open_connection(self.hub, transport, groups, strict=strict) as connection:
+            async with self.reception.connection(arrival, groups, format, strict=strict) as connection:
                 opened = True
                 yield connection
         except TriocastError as error:
@@ -152,36 +152,12 @@ class Triocast:
                 raise
             raise Refusal(problem(error)) from error
 
-    def _transport(self, handshake: _Handshake, form: Format) -> AsgiTransport:
-        self._check_origin()
-        scope = cast("dict[str, Any]", websocket.scope)
-        door: Door | None = scope.get(DOOR)
-        if door is None:
-            raise NotRunning("this application has no Triocast: pass it to Triocast(app) or init_app(app)")
-        handle = (scope.get("state") or {}).get(link.LINK_KEY)
-        if handle is not None:
-            self._drain_with(handle)
-        receive, send = door.take()
-        if handle is not None and handle.takes_frames:
-            return DirectTransport(receive, handshake, form, handle)
-        return PortableTransport(receive, send, handshake, form, handle, self.settings.write_timeout)
 
-    def _check_origin(self) -> None:
-        origins = websocket.headers.getlist("Origin")
-        if not allowed_origin(origins, websocket.headers.get("Host", ""), self.settings.allowed_origins):
-            raise ForeignOrigin(
-                f"pages of {', '.join(origins)} may not connect here: add the origin to allowed_origins"
-            )
-
-    def _drain_with(self, handle: link.Handle) -> None:
-        """Close clients with 1012 as soon as Hypercorn starts to end, instead of when it has lost its patience."""
-        if not self._watching:
-            self._watching = True
-            self.hub.start_soon(self._drain_when_terminating, handle)
-
-    async def _drain_when_terminating(self, handle: link.Handle) -> None:
-        await handle.wait_terminating()
-        await self.hub.drain()
+def _door(scope: dict[str, Any]) -> Door:
+    door: Door | None = scope.get(DOOR)
+    if door is None:
+        raise NotRunning("this application has no Triocast: pass it to Triocast(app) or init_app(app)")
+    return door
 
 
 class Refusal(HTTPException):
@@ -192,11 +168,11 @@ class Refusal(HTTPException):
         self.code = response.status_code
 
 
-class _Handshake:
+class _QuartsAnswer:
     """Quart's websocket with the answer's headers and subprotocol filled in."""
 
-    def __init__(self, headers: dict[str, str], subprotocol: str | None) -> None:
-        self._websocket = cast("Any", websocket)._get_current_object()  # noqa: SLF001 - how Werkzeug's proxies are read
+    def __init__(self, current: Any, headers: dict[str, str], subprotocol: str | None) -> None:
+        self._websocket = current
         self._headers = headers
         self._subprotocol = subprotocol
 

@@ -30,15 +30,15 @@ class Blocked(Protocol):
 class Gate:
     """First come, first served: one publisher at a time passes, with a position that nobody else can take."""
 
-    def __init__(self, group: Blocked, timeout: float) -> None:
-        self._group = group
+    def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._turn = trio.StrictFIFOLock()
         self._progress = trio.lowlevel.ParkingLot()
 
     @asynccontextmanager
-    async def room_for(self, weight: int) -> AsyncIterator[None]:
-        """Wait until a message of `weight` bytes may be published, and hold the gate for the block.
+    async def room_for(self, group: Blocked, weight: int) -> AsyncIterator[None]:
+        """Wait until a message of `weight` bytes may be published to `group`, whose gate this is, and hold the gate for
+        the block.
 
         Raises `Overloaded` after `block_timeout` seconds, the wait for one's turn included; then, and when cancelled
         while waiting, nothing was published.
@@ -46,14 +46,14 @@ class Gate:
         with trio.CancelScope(deadline=trio.current_time() + self._timeout) as patience:
             await self._turn.acquire()
             try:
-                while not self._group.has_room_for(weight):
+                while not group.has_room_for(weight):
                     await self._progress.park()
             except BaseException:
                 self._turn.release()
                 raise
         if patience.cancelled_caught:
             raise Overloaded(
-                f"a member of {self._group.name} is {self._group.slowest} messages behind, and its policy is to wait; "
+                f"a member of {group.name} is {group.slowest} messages behind, and its policy is to wait; "
                 f"it did not catch up within {self._timeout:g} s (block_timeout): nothing was published, try again"
             )
         try:

@@ -67,7 +67,7 @@ class Group:
         self.joining = 0
         self.dropped = 0
         self.evicted = 0
-        self.gate = Gate(self, settings.block_timeout)
+        self.gate = Gate(settings.block_timeout)
         self._bounds = Bounds(settings.max_lag, settings.max_lag_bytes)
         self._engine = engine
         self._inbox = Inbox(settings.inbox)

@@ -167,7 +167,7 @@ class Hub:
         self._running()
         group = self._groups.get(name)
         if group is not None and group.policy is Policy.BLOCK:
-            async with group.gate.room_for(draft.weight):
+            async with group.gate.room_for(group, draft.weight):
                 position = await self.engine.publish(name, draft)
         else:
             position = await self.engine.publish(name, draft)

@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 
 import trio
 
+from triocast.bell import Bell
+
 ASGIEvent: TypeAlias = dict[str, Any]
 Taken: TypeAlias = Callable[[int], Awaitable[None]]
 
@@ -26,8 +28,8 @@ class Inbox:
     def __init__(self) -> None:
         self._final: ASGIEvent | None = None
         self._ended = False
-        self._putters = trio.lowlevel.ParkingLot()
-        self._receivers = trio.lowlevel.ParkingLot()
+        self._putter = Bell()  # for the protocol's one task
+        self._receivers = trio.lowlevel.ParkingLot()  # an application may receive in several
 
     async def put(self, event: ASGIEvent) -> None:
         """Hand an event to the handler, waiting for room. A disconnect never waits; what comes after it, or after the
@@ -36,7 +38,7 @@ class Inbox:
             self._end(event)
             return
         while not self._deaf and not self._has_room(event):
-            await self._putters.park()
+            await self._putter.wait()
         if self._deaf:
             await self._discard(event)
         else:
@@ -50,14 +52,14 @@ class Inbox:
             if self._final is not None:
                 return dict(self._final)
             await self._receivers.park()
-        self._putters.unpark_all()
+        self._putter.ring()
         await self._taken(event)
         return event
 
     async def close(self) -> None:
         """The handler has ended: discard what waits, now and from now on."""
         self._ended = True
-        self._putters.unpark_all()
+        self._putter.ring()
         while (event := self._pop()) is not None:
             await self._discard(event)
 
@@ -67,7 +69,7 @@ class Inbox:
 
     def _end(self, event: ASGIEvent) -> None:
         self._final = event
-        self._putters.unpark_all()
+        self._putter.ring()
         self._receivers.unpark_all()
 
     async def _taken(self, event: ASGIEvent) -> None:

@@ -6,9 +6,8 @@ It never parses, and never touches a stream.
 from __future__ import annotations
 
 import select
-from collections import deque
 
-import trio
+from triocast.bell import Bell
 
 MAX_READ = 64 * 1024
 # What is understood before others get a turn: 64 KiB of the smallest chunks or frames took 80 ms, this takes 10.
@@ -26,11 +25,11 @@ class Backlog:
     """Bytes between the task that reads and the task that understands, at most READ_AHEAD and one read."""
 
     def __init__(self) -> None:
-        self._pieces: deque[bytes] = deque()
+        self._pieces: list[bytes] = []  # not a deque: an empty one takes 700 bytes
         self._size = 0
         self._over = False
-        self._takers = trio.lowlevel.ParkingLot()
-        self._givers = trio.lowlevel.ParkingLot()
+        self._arrival = Bell()  # for the task that understands
+        self._room = Bell()  # for the task that reads
 
     @property
     def full(self) -> bool:
@@ -40,27 +39,26 @@ class Backlog:
         """Add what was read. The caller waits for room first."""
         self._pieces.append(data)
         self._size += len(data)
-        self._takers.unpark()
+        self._arrival.ring()
 
     def end(self) -> None:
         """Nothing more comes; what is here can still be taken."""
         self._over = True
-        self._takers.unpark_all()
+        self._arrival.ring()
 
     async def wait_room(self) -> None:
         while self.full:
-            await self._givers.park()
+            await self._room.wait()
 
     async def take(self) -> bytes | None:
-        """Wait for the next piece and return it; None after the last."""
+        """Wait for something and return all there is; None after the last."""
         while not self._pieces:
             if self._over:
                 return None
-            await self._takers.park()
-        data = self._pieces.popleft()
-        self._size -= len(data)
-        self._givers.unpark_all()
-        return data
+            await self._arrival.wait()
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        self._room.ring()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def __repr__(self) -> str:
         return f"<Backlog {self._size} bytes{', over' if self._over else ''}>"

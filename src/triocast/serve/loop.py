@@ -16,6 +16,7 @@ import trio
 from triocast.errors import TriocastError
 from triocast.extension import Triocast
 from triocast.link.host import Host, open_host
+from triocast.serve.collector import tune_collector
 from triocast.serve.listeners import Listening, open_listeners
 from triocast.serve.welcome import welcome
 from triocast.settings import Settings
@@ -51,6 +52,7 @@ async def serve(settings: Settings) -> None:
     app = create_app(settings)
     push: Triocast = app.extensions["triocast"]
     async with open_listeners(settings) as listening, open_host(app, settings) as host, trio.open_nursery() as watch:
+        tune_collector()
         async with trio.open_nursery() as connections:
             signal_name = await _serve_until_signal(settings, listening, host, push, connections)
             logger.info("stopping", extra={"signal": signal_name, "clients": push.hub.connections})

@@ -14,6 +14,7 @@ from triocast.web.forwarded import Forwarded
 from triocast.web.front import PublishFront
 from triocast.web.gate import Gate
 from triocast.web.limits import bound_bodies
+from triocast.web.socket_front import SocketFront
 
 WELCOME = """\
 This is Triocast: server push, by groups.
@@ -33,7 +34,8 @@ def create_app(settings: Settings, *, engine: Engine | None = None, harden: bool
     app.url_map.merge_slashes = False  # a slash too many is a bad group name, not a redirect
     push = Triocast(app, settings, engine=engine, harden=harden)
     bound_bodies(app, settings)
-    app.asgi_app = Forwarded(Gate(PublishFront(app.asgi_app, push)), settings.trusted_proxies)  # type: ignore[method-assign, arg-type, assignment]
+    fronts = SocketFront(PublishFront(app.asgi_app, push), push)  # type: ignore[arg-type]
+    app.asgi_app = Forwarded(Gate(fronts), settings.trusted_proxies)  # type: ignore[method-assign, assignment]
     answer_errors_with_json(app)
     app.register_blueprint(routes(push))
 

@@ -41,8 +41,8 @@ class Forwarded:
         await self._app(scope, receive, send)
 
     def _trusts(self, peer: str | None) -> bool:
-        if not peer:
-            return self._unix
+        if not peer or not self._networks:
+            return self._unix and not peer
         address = _parse_address(peer)
         return address is not None and any(address in network for network in self._networks)
 
@@ -74,7 +74,7 @@ class Forwarded:
 
 def _with_scheme(scope: Scope, scheme: str) -> Scope:
     known = _SCHEMES[scope["type"]].get(scheme)
-    return scope if known is None else {**scope, "scheme": known}
+    return scope if known in (None, scope["scheme"]) else {**scope, "scheme": known}
 
 
 def _elements(scope: Scope, name: bytes) -> Iterator[str]:

@@ -6,8 +6,9 @@ It reads what a client asks for; what the client is then given is its connection
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 from quart import Blueprint, websocket
 
@@ -43,11 +44,11 @@ def socket_routes(push: Triocast, name: str = "triocast_ws") -> Blueprint:
 
     @blueprint.websocket("/ws")
     async def by_query() -> None:
-        await _serve(push, query.texts(websocket.query_string, "group"))
+        await serve(push, push.connect, None, websocket.query_string)
 
     @blueprint.websocket(f"/ws/{GROUP}")
     async def by_path(group: str) -> None:
-        await _serve(push, [group] if group else [])
+        await serve(push, push.connect, group, websocket.query_string)
 
     return blueprint
 
@@ -61,13 +62,26 @@ class _Wish:
     strict: bool
 
 
-async def _serve(push: Triocast, asked: Sequence[str]) -> None:
-    wish = _read_wish(asked, websocket.query_string, push.settings)
+class Connect(Protocol):
+    """`Triocast.connect`, or the same below Quart."""
+
+    def __call__(
+        self,
+        *groups: str,
+        format: FormatName = "raw",  # noqa: A002 - as `Triocast.connect` calls it
+        strict: bool = False,
+    ) -> AbstractAsyncContextManager[Connection]: ...
+
+
+async def serve(push: Triocast, connect: Connect, group: str | None, query_string: bytes) -> None:
+    """Serve the WebSocket at `/ws/<group>`, or at `/ws` if `group` is None; the one way, whatever dispatched it."""
+    asked = query.texts(query_string, "group") if group is None else [group] if group else []
+    wish = _read_wish(asked, query_string, push.settings)
     if isinstance(wish, Close):
-        async with push.connect() as connection:
+        async with connect() as connection:
             await connection.close(wish.code, wish.reason)
         return
-    async with push.connect(*wish.groups, format=wish.format, strict=wish.strict) as connection:
+    async with connect(*wish.groups, format=wish.format, strict=wish.strict) as connection:
         async for data in connection:
             await _take(push, connection, wish.groups, data)
 

@@ -1,0 +1,77 @@
+"""ASGI middleware: WebSockets without Quart, whose tasks and objects would be most of what a connection costs.
+
+What a client may ask for and is given is the routes' own code; everything else is passed on.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from triocast.connection import Connection
+from triocast.core.wire import FormatName
+from triocast.errors import TriocastError
+from triocast.extension import Triocast
+from triocast.reception import Arrival, Place
+from triocast.web.errors import our_error
+from triocast.web.gate import App, Scope, Send, send_answer
+from triocast.web.socket import serve
+
+
+class SocketFront:
+    """Serves `{path}` and `{path}/<group>` for the groups of `push`, in front of `app`."""
+
+    def __init__(self, app: App, push: Triocast, path: str = "/ws") -> None:
+        self._app = app
+        self._push = push
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
+        """Serve the client until it is gone, or pass the call on."""
+        head, slash, group = scope["path"][1:].partition("/") if scope["type"] == "websocket" else ("", "", "")
+        if head != self._path[1:] or scope.get("root_path"):  # below a root path, Quart knows what is left of the path
+            await self._app(scope, receive, send)
+            return
+        caller = _Caller(self._push, scope, receive, send, await self._push.reception.place())
+        try:
+            await serve(self._push, caller.connect, group if slash else None, scope["query_string"])
+        except TriocastError as error:
+            if caller.answered:
+                raise
+            await send_answer(scope, await our_error(error), send)
+        finally:
+            caller.place.release()
+
+
+class _Caller:
+    """A client below Quart, and the answer to its handshake."""
+
+    __slots__ = ("_push", "_receive", "_scope", "_send", "answered", "place")
+
+    def __init__(self, push: Triocast, scope: Scope, receive: Any, send: Send, place: Place) -> None:
+        self.place = place
+        self.answered = False
+        self._push = push
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+
+    def connect(
+        self,
+        *groups: str,
+        format: FormatName = "raw",  # noqa: A002 - as `Triocast.connect` calls it
+        strict: bool = False,
+    ) -> AbstractAsyncContextManager[Connection]:
+        """Do what `Triocast.connect` does, but raise the error for which the client is refused."""
+        arrival = Arrival(self._scope, self._receive, self._send, self)
+        return self._push.reception.connection(arrival, groups, format, strict=strict)
+
+    async def accept(self) -> None:
+        self.answered = True
+        try:
+            await self._send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+        finally:
+            self.place.release()
+
+    async def close(self, code: int, reason: str = "") -> None:
+        await self._send({"type": "websocket.close", "code": code, "reason": reason})
