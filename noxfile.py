@@ -1,6 +1,7 @@
 """`nox` proves the project: lint, the tests on every Python there is, and the wheel on its own.
 
-`nox -s simulations` runs the long simulations, which the tests do with fewer seeds.
+`nox -s simulations` runs the long simulations, which the tests do with fewer seeds; `nox -s crowd` runs one of 10,000
+clients.
 """
 
 from __future__ import annotations
@@ -61,6 +62,14 @@ def simulations(session: nox.Session) -> None:
     """Run many long simulations: nox -s simulations -- [how many] [first seed]."""
     install(session, "test")
     session.run("python", "-m", "tests.simulate", *session.posargs)
+
+
+@nox.session(python=sys.executable)
+def crowd(session: nox.Session) -> None:
+    """Run a simulation of 10,000 clients: nox -s crowd -- [seed]."""
+    install(session, "test")
+    seed = session.posargs[0] if session.posargs else "1"
+    session.run("python", "-m", "tests.simulate", "1", seed, "10000")
 
 
 @nox.session(python=sys.executable)

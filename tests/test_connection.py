@@ -78,7 +78,7 @@ async def test_a_handler_that_returns_closes_its_client_with_1000_and_leaves_eve
     assert transport.closed is not None
     assert (transport.closed.code, hub.connections, hub.groups) == (1000, 0, 0)
     assert handled.connection is not None
-    assert handled.connection.over
+    assert handled.connection.ended
 
 
 async def test_a_handler_that_raises_closes_its_client_with_1011_and_the_error_goes_on(nursery: trio.Nursery) -> None:

@@ -165,7 +165,7 @@ async def test_a_strict_client_is_closed_instead_of_missing_something(
         assert told(transport) == [*first, 1]
         assert transport.closed is not None
         assert (transport.closed.code, transport.closed.reason) == (4010, "missed 2 to 7 (slow), come back: a")
-        assert connection.over
+        assert connection.ended
         assert (await hub.info("a")).evicted == 1
 
 

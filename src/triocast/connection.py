@@ -76,7 +76,6 @@ class Connection:
     def __init__(self, hub: Hub, transport: Transport, *, strict: bool = False) -> None:
         self.id = secrets.token_urlsafe(12)
         self.opened = False
-        self.over = False
         self._hub = hub
         self._transport = transport
         self.format = transport.format
@@ -234,9 +233,11 @@ class Connection:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
-    def start_no_more(self) -> None:
-        """The nursery is about to close."""
+    def leave_block(self) -> None:
+        """The handler is done: start nothing more, and leave every group, though a write may still be under way."""
         self._nursery = None
+        self._leave_groups()
+        self._hub.expect_end(self)
 
     def _start_writing(self, nursery: trio.Nursery) -> None:
         self._writing = True
@@ -254,13 +255,17 @@ class Connection:
         try:
             while True:
                 data = await self._transport.receive()
-                with trio.move_on_after(self._hub.settings.inbound_timeout) as patience:
-                    await self._inbound.put(data)
-                if patience.cancelled_caught:
-                    self._hub.meters.evict(Eviction.INBOUND_TIMEOUT)
-                    self.end(POLICY.because("you send faster than the application takes"))
+                if not self._inbound.put_nowait(data):
+                    await self._put_patiently(data)
         except Disconnected as gone:
             await self._client_gone(gone)
+
+    async def _put_patiently(self, data: str | bytes) -> None:
+        with trio.move_on_after(self._hub.settings.inbound_timeout) as patience:
+            await self._inbound.put(data)
+        if patience.cancelled_caught:
+            self._hub.meters.evict(Eviction.INBOUND_TIMEOUT)
+            self.end(POLICY.because("you send faster than the application takes"))
 
     async def _client_gone(self, gone: Disconnected) -> None:
         self._gone = gone.with_traceback(None)  # or it would keep us, and we it
@@ -365,7 +370,7 @@ async def open_connection(
             except Exception as error:  # noqa: BLE001 - raised again below, once the client is closed
                 crash = None if isinstance(error, ConnectionEnded) and connection.ended else error
             finally:
-                connection.start_no_more()
+                connection.leave_block()
             nursery.cancel_scope.cancel()
     except Exception as error:  # noqa: BLE001 - likewise
         crash = error
@@ -373,7 +378,6 @@ async def open_connection(
         try:
             await connection.finish(end if crash is None else CRASHED)
         finally:
-            connection.over = True
             hub.dismiss(connection)
     if crash is not None:
         raise crash

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+import trio
 from quart import Response, websocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
@@ -60,7 +61,10 @@ class GroupHandle:
         members are being told; never waits for one of them. Raises `InvalidMessage`, `MessageTooLarge`,
         `EngineError`. From a thread: `trio.from_thread.run(group.send, message)`.
         """
-        return await self._hub.publish(self.name, Draft.of(message, key=key))
+        draft = Draft.of(message, key=key)
+        # A handler that sends in a loop must not be faster than the tasks that write to its clients.
+        await trio.lowlevel.checkpoint()
+        return await self._hub.publish(self.name, draft)
 
     async def info(self) -> GroupInfo:
         """Describe the group as it is now."""

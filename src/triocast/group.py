@@ -129,11 +129,14 @@ class Group:
         return len(self._inbox)
 
     def has_room_for(self, weight: int) -> bool:
-        """Whether one message more, with all that waits in the inbox, makes nobody lag too far."""
-        if self.ended or not self._lanes.busy:
+        """Whether one message more, with all that is on its way to the log, makes nobody lag too far.
+
+        Who is parked may take nothing of that either.
+        """
+        if self.ended:
             return True
-        cursor = min(each.cursor for each in self._lanes.busy)
-        count = self.log.top - cursor + len(self._inbox)
+        cursor = min((each.cursor for each in self._lanes.busy), default=self.log.top)
+        count = self.log.top - cursor + self._inbox.count
         held = self.log.weight_after(cursor) + self._inbox.weight
         return count < self._bounds.count and (count == 0 or held + weight <= self._bounds.weight)
 
@@ -179,6 +182,8 @@ class Group:
                         since = self._inbox.waited_since()
                         began = trio.current_time()
                         await self._broadcast(items)
+                        self._inbox.done(items)
+                        self.gate.progressed()
                         ended = trio.current_time()
                         self._last_round = ended - began
                         self.meters.round(self._last_round, [ended - each for each in since])
@@ -197,11 +202,12 @@ class Group:
         """
         offset = position.offset
         if not self.opened.is_set() or self.ended or self.log.top >= offset or self.log.epoch != position.epoch:
+            await trio.lowlevel.checkpoint()
             return self._receipt(position, self.subscribers, self.behind)
         waiter = self._waiting.setdefault(offset, _Waiter())
         try:
             while not waiter.done.is_set():
-                with trio.move_on_after(RECALL_AFTER):
+                with trio.CancelScope(deadline=trio.current_time() + RECALL_AFTER):
                     await waiter.done.wait()
                     break
                 await self._recall(offset)

@@ -6,14 +6,13 @@ It knows connections only to count them and to end them.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from heapq import nsmallest
 from typing import Protocol
 
 import trio
 
-from triocast.core.message import Draft, Receipt
+from triocast.core.message import Draft, Position, Receipt
 from triocast.core.names import check_group_name
 from triocast.core.overflow import Policy
 from triocast.engines import Engine
@@ -35,10 +34,6 @@ class Client(Follower, Protocol):
     def abort(self) -> None:
         """Cut the connection off at once; harmless when it is over."""
 
-    @property
-    def over(self) -> bool:
-        """Whether nothing of it is left."""
-
 
 class Hub:
     """Joins connections, groups and one engine. `run` it in a nursery; everything else needs it running."""
@@ -50,7 +45,7 @@ class Hub:
         self.draining = False
         self._groups: dict[str, Group] = {}
         self._connections: dict[Client, None] = {}
-        self._ending: deque[tuple[float, Client]] = deque()
+        self._ending: dict[Client, float] = {}  # when each is cut off, soonest first
         self._ending_changed = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._stopped = trio.Event()
@@ -117,10 +112,11 @@ class Hub:
     def dismiss(self, client: Client) -> None:
         """Let go of a connection that is over."""
         self._connections.pop(client, None)
+        self._ending.pop(client, None)
 
     def expect_end(self, client: Client) -> None:
         """Cut `client` off unless it is over within `close_timeout`."""
-        self._ending.append((trio.current_time() + self.settings.close_timeout, client))
+        self._ending.setdefault(client, trio.current_time() + self.settings.close_timeout)
         self._ending_changed.set()
 
     async def drain(self, close: Close = RESTART) -> None:
@@ -162,6 +158,16 @@ class Hub:
         cancelled there, nothing was published, and later it was. Raises `InvalidGroupName`, `MessageTooLarge`,
         `EngineError`, and `Overloaded` when it has waited for `block_timeout`.
         """
+        position = await self.post(name, draft)
+        group = self._groups.get(name)
+        if group is None:
+            await trio.lowlevel.checkpoint()  # who publishes to nobody in a loop must not keep others from joining
+            return Receipt(name, position.epoch, position.offset, 0, 0)
+        return await group.receipt(position)
+
+    async def post(self, name: str, draft: Draft) -> Position:
+        """Publish as `publish` does, for whoever wants no receipt: returns once the message has its position, so that
+        what is posted next can be told to members together with it."""
         check_group_name(name)
         draft.check_size(self.settings.max_message)
         self._running()
@@ -172,10 +178,7 @@ class Hub:
         else:
             position = await self.engine.publish(name, draft)
         self.meters.of(name).publish(len(draft.data))
-        group = self._groups.get(name)
-        if group is None:
-            return Receipt(name, position.epoch, position.offset, 0, 0)
-        return await group.receipt(position)
+        return position
 
     async def info(self, name: str) -> GroupInfo:
         """Describe a group; one without members here has its position and nobody in it."""
@@ -225,13 +228,12 @@ class Hub:
             del self._groups[group.name]
 
     async def _cut_off_the_late(self) -> None:
-        """Abort every ending connection that outlives its time; they come in the order of their deadlines."""
+        """Abort every ending connection that outlives its time."""
         while True:
-            if not self._ending:
+            while not self._ending:
                 self._ending_changed = trio.Event()
                 await self._ending_changed.wait()
-            deadline, client = self._ending.popleft()
-            if not client.over:
-                await trio.sleep_until(deadline)
-            if not client.over:
+            client, deadline = next(iter(self._ending.items()))
+            await trio.sleep_until(deadline)
+            if self._ending.pop(client, None) is not None:  # else it has ended meanwhile
                 client.abort()

@@ -34,20 +34,27 @@ class Inbound:
     def __repr__(self) -> str:
         return f"<Inbound {len(self)} messages, {self._bytes} bytes{', ended' if self._ended else ''}>"
 
-    async def put(self, data: str | bytes) -> None:
-        """Add a message, waiting for room. Cancelled, it was not added."""
+    def put_nowait(self, data: str | bytes) -> bool:
+        """Add a message if there is room for it; returns whether there was."""
         size = size_of(data)
-        await trio.lowlevel.checkpoint()
-        while self._queue and not self._fits(size):
-            await self._space.wait()
+        if self._queue and not self._fits(size):
+            return False
         self._queue.append((data, size))
         self._bytes += size
         self._data.unpark()
+        return True
+
+    async def put(self, data: str | bytes) -> None:
+        """Add a message, waiting for room. Cancelled, it was not added."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while not self.put_nowait(data):
+            await self._space.wait()
 
     async def get(self) -> str | bytes:
-        """Return the oldest message, waiting for one. Raises `trio.EndOfChannel` after the last."""
+        """Return the oldest message, waiting for one; other tasks get their turn once there is none. Raises
+        `trio.EndOfChannel` after the last."""
         self.used = True
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         while not self._queue:
             if self._ended:
                 raise trio.EndOfChannel

@@ -34,7 +34,8 @@ class Inbox:
     def __init__(self, size: int) -> None:
         self.size = size
         self.closed = False
-        self.weight = 0  # bytes that wait
+        self.count = 0  # messages that were put in and are not given to the members yet, taken or not
+        self.weight = 0  # their bytes
         self._since: list[float] = []  # when what was not asked about yet had been put in
         self._places = trio.Semaphore(size)
         self._send, self._receive = trio.open_memory_channel[Item](size)
@@ -46,12 +47,16 @@ class Inbox:
         return self._send.statistics().current_buffer_used
 
     async def reserve(self) -> None:
-        """Wait, first come first served, for a place.
+        """Wait, first come first served, for a place; other tasks get their turn once there is none.
 
         Raises `InboxClosed` once the group has ended. Cancelled, no place is held.
         """
+        await trio.lowlevel.checkpoint_if_cancelled()
         if not self.closed:
-            await self._places.acquire()
+            try:
+                self._places.acquire_nowait()
+            except trio.WouldBlock:
+                await self._places.acquire()
         if self.closed:
             raise InboxClosed
 
@@ -63,6 +68,7 @@ class Inbox:
         """Fill a reserved place; after the group's end there is nobody to read it and it is let go."""
         if not self.closed:
             self._send.send_nowait(item)
+            self.count += 1
             self.weight += item.weight
             self._since.append(trio.current_time())
 
@@ -72,7 +78,7 @@ class Inbox:
             first = await self._receive.receive()
         except trio.ClosedResourceError:
             raise InboxClosed from None
-        self._free(first)
+        self._places.release()
         return [first, *self.take_nowait()]
 
     def take_nowait(self) -> list[Item]:
@@ -81,7 +87,7 @@ class Inbox:
         with suppress(trio.WouldBlock):
             while True:
                 items.append(self._receive.receive_nowait())
-                self._free(items[-1])
+                self._places.release()
         return items
 
     def waited_since(self) -> list[float]:
@@ -89,9 +95,10 @@ class Inbox:
         since, self._since = self._since, []
         return since
 
-    def _free(self, item: Item) -> None:
-        self.weight -= item.weight
-        self._places.release()
+    def done(self, items: list[Item]) -> None:
+        """Count off what was taken, once it is with the members or they are known to be behind."""
+        self.count -= len(items)
+        self.weight -= sum(item.weight for item in items)
 
     def close(self) -> None:
         """End the inbox: who waits for a place, or comes for one, gets `InboxClosed`."""

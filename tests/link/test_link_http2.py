@@ -357,16 +357,6 @@ async def test_bytes_that_are_not_http_2_end_the_connection() -> None:
         await served.wait_empty()
 
 
-async def test_a_client_that_reads_nothing_at_all_is_reset() -> None:
-    async with serve(Pours(), tls=True, buffer=32 * 1024) as served:
-        client = H2Client(await served.connect(alpn="h2", buffer=32 * 1024))
-        client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 8 * MEGABYTE})
-        await client.start()
-        await client.open_window(8 * MEGABYTE)
-        await client.request()
-        await served.wait_empty()
-
-
 async def test_a_connection_retires_after_its_number_of_requests() -> None:
     async with serve(Application(), tls=True) as served:
         served.config.keep_alive_max_requests = 2

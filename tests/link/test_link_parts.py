@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.link.harness import BINARY, CLOSE, PING, TEXT, frame
 from triocast.link.frames import FrameMeter
-from triocast.link.inbox import BodyInbox, MessageInbox
+from triocast.link.inbox import MAX_MESSAGES, MESSAGES_ROOM, BodyInbox, MessageInbox
 from triocast.link.outflow import HIGH_WATER, Outflow, StreamStalled
 from triocast.link.reading import READ_AHEAD, Backlog, has_left
 
@@ -70,15 +71,29 @@ def test_a_meter_sees_a_close_when_all_of_it_has_passed(before: list[tuple[int, 
     assert meter.close_seen
 
 
-async def test_an_inbox_of_messages_holds_one() -> None:
+async def _put_texts(inbox: MessageInbox, texts: Sequence[str], done: list[str]) -> None:
+    for text in texts:
+        await inbox.put({"type": "websocket.receive", "text": text})
+        done.append(text)
+
+
+@pytest.mark.parametrize(
+    ("texts", "held"),
+    [
+        ([str(number) for number in range(MAX_MESSAGES + 1)], MAX_MESSAGES),
+        (["x" * MESSAGES_ROOM, "y"], 1),
+        (["x" * (MESSAGES_ROOM - 1), "y", "z"], 2),
+        (["x" * (2 * MESSAGES_ROOM), "y"], 1),
+    ],
+)
+async def test_an_inbox_of_messages_holds_a_few_small_ones_or_one_of_any_size(texts: list[str], held: int) -> None:
     inbox = MessageInbox()
-    one, two = {"type": "websocket.receive", "text": "1"}, {"type": "websocket.receive", "text": "2"}
+    done: list[str] = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(inbox.put, one)
-        nursery.start_soon(inbox.put, two)
+        nursery.start_soon(_put_texts, inbox, texts, done)
         await trio.testing.wait_all_tasks_blocked()
-        assert len(nursery.child_tasks) == 1
-        assert {(await inbox.receive())["text"], (await inbox.receive())["text"]} == {"1", "2"}
+        assert len(done) == held
+        assert [(await inbox.receive())["text"] for _ in texts] == texts
 
 
 async def test_an_inbox_delivers_what_came_before_the_disconnect() -> None:
@@ -144,9 +159,8 @@ async def test_a_backlog_is_full_at_its_bound_and_ends_after_its_bytes() -> None
     backlog.add(b"x")
     assert backlog.full
     backlog.end()
-    assert len(await backlog.take() or b"") == READ_AHEAD - 1
+    assert await backlog.take() == bytes(READ_AHEAD - 1) + b"x"
     await backlog.wait_room()
-    assert await backlog.take() == b"x"
     assert await backlog.take() is None
     assert repr(backlog) == "<Backlog 0 bytes, over>"
 
@@ -163,7 +177,7 @@ def test_a_peer_that_has_left_is_seen_behind_its_unread_bytes() -> None:
 async def test_an_outflow_has_room_for_two_frames_and_waits_for_progress(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    outflow = Outflow(timeout=10)
+    outflow = Outflow(10, lambda: True)
     outflow.add(memoryview(bytes(HIGH_WATER)))
 
     async def take_slowly() -> None:
@@ -180,8 +194,20 @@ async def test_an_outflow_has_room_for_two_frames_and_waits_for_progress(
     await outflow.wait_room()
 
 
+async def test_an_outflow_whose_window_is_open_waits_for_the_connection_however_slow_that_is(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    windows = iter([False, False, True])
+    outflow = Outflow(10, lambda: next(windows))
+    outflow.add(memoryview(bytes(HIGH_WATER)))
+    began = trio.current_time()
+    with pytest.raises(StreamStalled):
+        await outflow.wait_room()
+    assert trio.current_time() - began == pytest.approx(30)
+
+
 async def test_an_outflow_that_is_closed_lets_everybody_go(autojump_clock: trio.testing.MockClock) -> None:
-    outflow = Outflow(timeout=10)
+    outflow = Outflow(10, lambda: True)
     outflow.add(memoryview(bytes(2 * HIGH_WATER)))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outflow.wait_room)

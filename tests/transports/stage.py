@@ -10,7 +10,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import trio
@@ -40,24 +40,29 @@ class Way:
 
     name: str
     tls: bool
+    deflate: bool = False
 
     def __str__(self) -> str:
-        return f"{self.name}-{'tls' if self.tls else 'tcp'}"
+        return f"{self.name}-{'tls' if self.tls else 'tcp'}{'-deflate' if self.deflate else ''}"
 
 
 DIRECT, DIRECT_TLS = Way("direct", tls=False), Way("direct", tls=True)
 PORTABLE, PORTABLE_TLS = Way("portable", tls=False), Way("portable", tls=True)
-WAYS = (DIRECT, DIRECT_TLS, PORTABLE, PORTABLE_TLS)
+DEFLATE, DEFLATE_TLS = Way("direct", tls=False, deflate=True), Way("direct", tls=True, deflate=True)
+WAYS = (DIRECT, DIRECT_TLS, DEFLATE, PORTABLE, PORTABLE_TLS)
+
+EXTENSION = b"permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+"""What the server answers to whoever offers compression, if it is switched on."""
 
 
 class Peer:
     """A client that checks every byte it is given, and its connection as the server's handlers know it."""
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(self, stream: trio.abc.Stream, *, deflate: bool = False) -> None:
         self.stream = stream
         self.connection: Connection
         self.pongs: list[bytes] = []
-        self.strict = Strict()
+        self.strict = Strict(deflate=deflate)
         self.bite = 65_536  # bytes read at once
         self._frames: list[Frame] = []
         self._sending = trio.Lock()
@@ -157,8 +162,9 @@ class Stage:
         for message in messages:
             await self.push.group(group).send(message)
 
-    async def connect(self, *groups: str, buffer: int | None = None) -> Peer:
-        """Connect a client that is a member of groups; `buffer` is the size of its receive buffer to ask for.
+    async def connect(self, *groups: str, buffer: int | None = None, deflate: bool | None = None) -> Peer:
+        """Connect a client that is a member of groups; `buffer` is the size of its receive buffer to ask for, `deflate`
+        whether it understands compressed frames, if that is not as the way has it.
 
         Where the server's send buffers are small, that of a client that keeps up should be, too: otherwise its kernel
         waits 40 ms before it acknowledges what is less than a packet.
@@ -171,10 +177,10 @@ class Stage:
         stream: trio.abc.Stream = trio.SocketStream(sock)
         if self._trust is not None:
             stream = trio.SSLStream(stream, self._trust, server_hostname="localhost", https_compatible=True)
-        peer = Peer(stream)
+        peer = Peer(stream, deflate=self.way.deflate if deflate is None else deflate)
         self._peers.append(peer)
         with trio.fail_after(PATIENCE):
-            await self._shake_hands(peer, groups)
+            await self._shake_hands(peer, groups, deflate=self.way.deflate if deflate is None else deflate)
         return peer
 
     async def wait_left(self, connections: int = 0) -> None:
@@ -195,7 +201,7 @@ class Stage:
             async for data in connection:
                 await connection.send(data)
 
-    async def _shake_hands(self, peer: Peer, groups: tuple[str, ...]) -> None:
+    async def _shake_hands(self, peer: Peer, groups: tuple[str, ...], *, deflate: bool) -> None:
         self._count += 1
         name, here = str(self._count), trio.Event()
 
@@ -204,15 +210,18 @@ class Stage:
             here.set()
 
         self._arrivals[name] = arrive
+        offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n" if deflate else ""
         query = "&".join([f"id={name}", *(f"group={group}" for group in groups)])
         await peer.stream.send_all(
             f"GET /ws?{query} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+            f"{offer}\r\n".encode()
         )
         head = b""
         while not head.endswith(b"\r\n\r\n"):  # byte by byte: what follows the head is the parser's
             head += bytes(await peer.stream.receive_some(1))
         assert head.startswith(b"HTTP/1.1 101 "), head
+        assert (EXTENSION in head) == deflate, head
         await here.wait()
         assert f"by {self.way.name}," in repr(peer.connection)
 
@@ -222,7 +231,7 @@ async def stage(
     way: Way, contexts: Contexts, settings: Settings | None = None, *, send_buffer: int | None = None
 ) -> AsyncIterator[Stage]:
     """Serve while the block lasts; `send_buffer` is the size of the connections' send buffers to ask for."""
-    settings = settings if settings is not None else Settings()
+    settings = replace(settings if settings is not None else Settings(), compression=way.deflate)
     app = QuartTrio(__name__)
     push = Triocast(app, settings, harden=False)
     served = app if way.name == "direct" else _without_link(app)

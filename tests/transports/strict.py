@@ -1,13 +1,17 @@
-"""A strict reader of what a server may send on a WebSocket (RFC 6455), one byte of tolerance: none.
+"""A strict reader of what a server may send on a WebSocket (RFC 6455, RFC 7692), one byte of tolerance: none.
 
 It shares nothing with the code under test, and never answers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+RSV1 = 0x40
+FLUSHED = b"\x00\x00\xff\xff"
+BLOCK = b"\x01\x01\x00\xfe\xffx"  # deflate: a last block, stored, of one byte
 KNOWN = {TEXT, BINARY, CLOSE, PING, PONG}
 # Which codes may stand in a Close frame (RFC 6455, 7.4): the registered ones, and those of libraries and applications.
 SENDABLE = {1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)}
@@ -19,6 +23,8 @@ class Frame:
 
     opcode: int
     payload: bytes
+    deflated: bool = field(default=False, compare=False)
+    """Whether it came compressed; `payload` is what it says."""
 
     @property
     def code(self) -> int:
@@ -34,10 +40,12 @@ class Frame:
 class Strict:
     """Takes bytes as they come and gives frames; raises `AssertionError` for what no server may send.
 
-    Triocast never fragments, so a frame without FIN is refused as well.
+    Triocast never fragments, so a frame without FIN is refused as well. With `deflate`, data may come compressed, each
+    message by itself, if that makes it smaller.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, deflate: bool = False) -> None:
+        self._reserved = 0x30 if deflate else 0x70
         self.closed: Frame | None = None
         self._data = bytearray()
 
@@ -62,8 +70,9 @@ class Strict:
         end = size + self._payload_size(size)
         if len(self._data) < end:
             return None
-        frame = Frame(self._data[0] & 0x0F, bytes(self._data[size:end]))
+        first, payload = self._data[0], bytes(self._data[size:end])
         del self._data[:end]
+        frame = Frame(first & 0x0F, inflate(payload) if first & RSV1 else payload, bool(first & RSV1))
         self._check_payload(frame)
         return frame
 
@@ -72,7 +81,8 @@ class Strict:
         if self._data:
             first = self._data[0]
             assert first & 0x80, f"a frame without FIN: {first:#x}"
-            assert not first & 0x70, f"reserved bits: {first:#x}"
+            assert not first & self._reserved, f"reserved bits: {first:#x}"
+            assert not first & RSV1 or first & 0x0F in (TEXT, BINARY), f"a control frame compressed: {first:#x}"
             assert first & 0x0F in KNOWN, f"an opcode nobody knows, or a continuation: {first:#x}"
         if len(self._data) < 2:
             return None
@@ -96,3 +106,14 @@ class Strict:
             assert frame.reason is not None
             assert not self._data, f"{len(self._data)} bytes after the Close frame: {bytes(self._data[:40])!r}"
             self.closed = frame
+
+
+def inflate(payload: bytes) -> bytes:
+    """Return what a compressed message says, which needs nothing but itself to be read."""
+    assert payload[-4:] != FLUSHED, "the end that is to be left out"
+    inflater = zlib.decompressobj(wbits=-15)
+    said = inflater.decompress(payload + FLUSHED)
+    assert not inflater.eof, "a block that is marked as the last, which not every client reads on from"
+    assert inflater.decompress(BLOCK) == b"x", "not at the beginning of a block, where the end should have brought it"
+    assert len(payload) < len(said), "compressed for nothing"
+    return said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -11,7 +12,7 @@ import pytest
 import trio
 
 from tests.link.harness import close_frame, frame
-from tests.transports.stage import DIRECT, TINY, Contexts, Peer, Stage, stage
+from tests.transports.stage import DEFLATE, DIRECT, TINY, Contexts, Peer, Stage, Way, stage
 from tests.transports.strict import BINARY, CLOSE, PING, PONG, TEXT, Frame, Strict
 from triocast import ConnectionEnded, Settings
 
@@ -24,7 +25,9 @@ CODES = (1000, 1011, 3000, 4001)
 def content(number: int) -> bytes:
     """Return what message `number` is: its number, and bytes that no other has in that place."""
     size = random.Random(number).choice([0, 3, 90, 126, 1_000, 5_000, 20_000, 66_000])
-    return b"%d:" % number + random.Random(-number - 1).randbytes(size)
+    noise = random.Random(-number - 1).randbytes(size)
+    # What compression makes smaller, and what it does not.
+    return b"%d:" % number + (noise.hex().encode()[:size] if number % 2 else noise)
 
 
 def number_of(message: bytes) -> int:
@@ -106,9 +109,10 @@ def check(visit: Visit, frames: list[Frame]) -> int:
     return len(numbers)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("way", [DIRECT, DEFLATE], ids=str)
 async def test_whoever_closes_whenever_every_frame_is_whole_and_the_close_is_the_last(
-    seed: int, contexts: Contexts
+    way: Way, seed: int, contexts: Contexts
 ) -> None:
     given = 0
 
@@ -124,7 +128,7 @@ async def test_whoever_closes_whenever_every_frame_is_whole_and_the_close_is_the
             given += check(visit, await peer.to_the_end())
             peer.leave()
 
-    async with stage(DIRECT, contexts, SETTINGS, send_buffer=TINY) as served, trio.open_nursery() as publishers:
+    async with stage(way, contexts, SETTINGS, send_buffer=TINY) as served, trio.open_nursery() as publishers:
         publishers.start_soon(publish_on, served)
         async with trio.open_nursery() as visitors:
             for index in range(VISITORS):
@@ -166,6 +170,7 @@ async def test_a_pong_waits_for_the_end_of_a_frame_and_not_for_the_backlog(conte
 VIOLATIONS = {
     "no FIN": b"\x01\x00",
     "a reserved bit": b"\xc1\x00",
+    "a pong with that bit": b"\xca\x00",
     "another reserved bit": b"\x91\x00",
     "a continuation": b"\x80\x00",
     "an opcode nobody knows": b"\x83\x00",
@@ -189,6 +194,39 @@ def test_the_parser_of_these_tests_is_strict(data: bytes, step: int) -> None:
     with pytest.raises((AssertionError, UnicodeDecodeError)):
         for start in range(0, len(data), step):
             strict.feed(data[start : start + step])
+
+
+HELLO = bytes.fromhex("f248cdc9c9f720920000")  # "Hello" nine times
+
+
+def compressed(payload: bytes, first: int = 0xC1) -> bytes:
+    return bytes([first, len(payload)]) + payload
+
+
+DEFLATED_VIOLATIONS = {
+    "another reserved bit": b"\xa1\x00",
+    "a control frame": compressed(HELLO, 0xCA),
+    "no deflate": compressed(b"\xff" * 8),
+    "what is no smaller": compressed(b"\xf2\x48\xcd\xc9\xc9\x07\x00"),
+    "the end that is to be left out": compressed(HELLO + b"\x00\x00\xff\xff"),
+    "half a message": compressed(HELLO[:5]),
+    "a block that is marked as the last": compressed(b"\xf3" + HELLO[1:]),
+    "what needs an earlier message": compressed(b"\xf2\x00\x11\x00\x00"),
+}
+
+
+@pytest.mark.parametrize("data", DEFLATED_VIOLATIONS.values(), ids=DEFLATED_VIOLATIONS.keys())
+def test_the_parser_is_as_strict_with_what_is_compressed(data: bytes) -> None:
+    with pytest.raises((AssertionError, zlib.error)):
+        Strict(deflate=True).feed(data)
+
+
+def test_the_parser_reads_what_is_compressed_and_what_is_not() -> None:
+    data = compressed(HELLO) + b"\x81\x05plain"
+    strict = Strict(deflate=True)
+    frames = [got for index in range(len(data)) for got in strict.feed(data[index : index + 1])]
+    assert frames == [Frame(TEXT, b"Hello" * 9), Frame(TEXT, b"plain")]
+    assert [frame.deflated for frame in frames] == [True, False]
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])

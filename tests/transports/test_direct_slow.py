@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
+import pytest
 import trio
 import trio.testing
 
@@ -14,12 +16,14 @@ from triocast import Settings
 
 KIB = 1024
 MESSAGE = 16 * KIB
+NOISE = random.Random(0).randbytes(MESSAGE // 2).hex().encode()  # no less than half of it when it is compressed
+COMPRESSOR = 300 * KIB  # what zlib needs for a moment, whoever is in the group
 WRITE_TIMEOUT = 10.0
 SLOW = Settings(write_timeout=WRITE_TIMEOUT, ping_interval=86_400, max_lag=1_000, max_lag_bytes=8 * KIB * KIB)
 
 
 def numbered(number: int) -> bytes:
-    return b"%d " % number + b"m" * MESSAGE
+    return b"%d " % number + NOISE
 
 
 async def nibble(peer: Peer, size: int) -> bytes:
@@ -71,6 +75,33 @@ async def test_who_reads_a_byte_a_while_delays_nobody_and_is_counted_as_behind(c
         assert not slow.connection.ended
 
 
+async def test_who_reads_a_byte_a_second_costs_the_others_no_time_and_is_given_up_in_time(
+    way: Way, contexts: Contexts, mock_clock: trio.testing.MockClock
+) -> None:
+    """So little makes no kernel say that it has room again: nothing moves."""
+    async with stage(way, contexts, SLOW, send_buffer=TINY) as served:
+        slow, fast = await served.connect("a", buffer=TINY), [await served.connect("a", buffer=TINY) for _ in range(5)]
+        began = trio.current_time()
+        behind = []
+        for second in range(30):
+            payload = random.Random(second).randbytes(MESSAGE)
+            behind.append((await served.push.group("a").send(payload)).behind)
+            for peer in fast:
+                assert await peer.message() == payload
+            # The clock moves by our steps only: whoever was kept waiting for a time would wait for ever.
+            assert trio.current_time() == pytest.approx(began + second)
+            with suppress(BlockingIOError, ConnectionResetError):
+                slow.socket._sock.recv(1)  # type: ignore[attr-defined]
+            await trio.testing.wait_all_tasks_blocked()
+            assert not slow.connection.ended or second >= WRITE_TIMEOUT
+            mock_clock.jump(1)
+            await trio.testing.wait_all_tasks_blocked()
+        assert slow.connection.ended
+        assert max(behind) >= 1
+        assert behind[-1] == 0
+        assert served.push.hub.connections == len(fast)
+
+
 async def test_what_is_held_for_clients_that_stall_does_not_grow(contexts: Contexts) -> None:
     """Twenty stall one after the other, each holding other bytes; then much is published."""
     log = 64 * MESSAGE
@@ -98,7 +129,7 @@ async def test_what_is_held_for_one_who_reads_a_byte_a_while_does_not_grow(way: 
         slow, fast = await served.connect("a", buffer=TINY), await served.connect("a", buffer=TINY)
         for number in range(200):
             await _publish_to(served, [fast], number)
-        with flat_memory(log // 4):
+        with flat_memory(log // 4 + COMPRESSOR * way.deflate):
             for number in range(500):
                 await _publish_to(served, [fast], number)
                 await nibble(slow, 1)

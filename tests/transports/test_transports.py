@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from base64 import b64encode
 from dataclasses import replace
 
 import pytest
@@ -20,11 +21,14 @@ SIZES = (1, 125, 126, 127, 65_535, 65_536)
 # More than two kernels hold for a client with small buffers, in few messages.
 BIG = 64 * KIB
 PATIENT = Settings(write_timeout=600)
+NOISE = b64encode(random.Random(0).randbytes(8 * BIG)).decode()
+"""What compression makes only a quarter smaller, so that it fills a socket either way."""
 
 
 def numbered(name: str, number: int, size: int = 0) -> str:
     """Return a text that says which of whose messages it is, filled up to `size`."""
-    return f"{name} {number} ".ljust(size, ".")
+    text = f"{name} {number} "
+    return text + NOISE[: max(0, size - len(text))]
 
 
 def number_of(payload: bytes) -> int:

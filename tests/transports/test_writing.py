@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import select
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from tests.transports.stage import PATIENCE, TINY, Contexts
-from triocast.link.writing import MAX_VIEWS, Writer
+from triocast.link.writing import MAX_VIEWS, PLAIN_PIECE, Writer
 
 TIMEOUT = 10.0
 MANY = 4 * 1024 * 1024  # bytes: more than two kernels hold with small buffers
@@ -246,11 +246,17 @@ async def test_a_close_waits_for_the_rest_of_a_started_frame_and_no_data_follows
     await pair.silence()
 
 
-async def test_cancelled_while_it_waits_it_loses_nothing_and_repeats_nothing(pair: Pair, nursery: trio.Nursery) -> None:
+@pytest.mark.parametrize("largest", [200_000, 30_000, 300], ids=["one view", "a few", "thousands"])
+async def test_cancelled_while_it_waits_it_loses_nothing_and_repeats_nothing(
+    pair: Pair, largest: int, nursery: trio.Nursery
+) -> None:
     rng = random.Random(5)
     expected = random.Random(6).randbytes(200_000)
-    taken = pair.writer.send(expected)
-    pair.writer.keep(memoryview(expected)[taken:])
+    rest = memoryview(expected)[pair.writer.send(expected) :]
+    while rest:
+        size = rng.randrange(largest + 1) if largest < len(expected) else largest
+        pair.writer.keep(rest[:size])
+        rest = rest[size:]
     received = bytearray()
 
     async def write() -> None:
@@ -328,8 +334,11 @@ async def test_a_wait_lasts_while_the_client_reads_and_ends_with_a_reset_when_it
         except BlockingIOError:
             continue
         break
-    mock_clock.jump(TIMEOUT * 1.1)
-    await failed.wait()
+    stopped = trio.current_time()
+    while not failed.is_set():  # the client's kernel may have been late to take the last bytes
+        mock_clock.jump(TIMEOUT / 8)
+        await trio.testing.wait_all_tasks_blocked()
+        assert trio.current_time() <= stopped + TIMEOUT * 1.5
     assert pair.writer.closed
     with pytest.raises(ConnectionResetError):
         while await pair.client.recv(100_000):
@@ -357,6 +366,28 @@ async def test_more_frames_than_one_call_of_the_kernel_takes_all_go_out_in_order
     nursery.start_soon(pair.writer.send_frames, frames)
     assert await pair.exactly(5 * count) == b"".join(frames)
     await pair.silence()
+
+
+@pytest.mark.parametrize(("size", "count", "most"), [(5, 5_000, 5 * MAX_VIEWS), (16_000, 60, PLAIN_PIECE + 16_000)])
+async def test_what_waits_for_room_goes_out_in_few_calls_of_bounded_size(
+    pair: Pair, size: int, count: int, most: int, nursery: trio.Nursery
+) -> None:
+    gather, offered = pair.writer._gather, []
+
+    def count_calls(views: Sequence[memoryview]) -> int:
+        offered.append((len(views), sum(map(len, views))))
+        return gather(views)
+
+    filled = pair.fill()
+    pair.writer._gather = count_calls
+    frames = [b"%*d" % (size, index) for index in range(count)]
+    nursery.start_soon(pair.writer.send_frames, frames)
+    await trio.testing.wait_all_tasks_blocked()
+    assert await pair.exactly(len(filled) + size * count) == filled + b"".join(frames)
+    assert max(views for views, _ in offered) <= MAX_VIEWS
+    assert max(total for _, total in offered) <= most
+    # At least half of what the client's kernel has room for goes with each; a call a frame would be `count`.
+    assert len(offered) <= 4 * (1 + size * count // min(most, TINY))
 
 
 async def test_after_a_reset_nothing_is_written(pair: Pair, nursery: trio.Nursery) -> None:

@@ -23,6 +23,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "Security": ("api_key", "insecure", "allowed_origins", "client_publish"),
         "Limits": (
             "max_message",
+            "compression",
             "max_connections",
             "max_groups_per_connection",
             "max_handshakes",

@@ -10,6 +10,11 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+
+# Every request asks the same of the same few hosts and addresses; together what is remembered stays below 100 KB.
+KNOWN = 256
+LONGEST = 300  # characters; what is longer is no address, and not worth remembering as a host
 
 _LABEL = "[a-z0-9_-]{1,63}"
 _HOST = re.compile(
@@ -49,6 +54,11 @@ class Host:
 
 def parse_host(text: str) -> Host | None:
     """Return the host that `text` names, or None if it names none."""
+    return _parse_host(text) if len(text) <= LONGEST else _parse_host.__wrapped__(text)
+
+
+@lru_cache(KNOWN)
+def _parse_host(text: str) -> Host | None:
     match = _HOST.fullmatch(text)
     if match is None:
         return None
@@ -64,6 +74,11 @@ def parse_host(text: str) -> Host | None:
 
 def is_loopback_address(address: str) -> bool:
     """Whether `address` is an IP address that only this machine can use."""
+    return len(address) <= LONGEST and _is_loopback_address(address)
+
+
+@lru_cache(KNOWN)
+def _is_loopback_address(address: str) -> bool:
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

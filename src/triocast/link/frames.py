@@ -6,6 +6,7 @@ It never unmasks, decodes or keeps a payload: what is too large is known before 
 from __future__ import annotations
 
 FIN = 0x80
+RSV1 = 0x40  # of the first frame of a compressed message
 OPCODE = 0x0F
 LENGTH = 0x7F
 CONTINUATION, CLOSE, FIRST_CONTROL = 0x0, 0x8, 0x8
@@ -15,21 +16,27 @@ EXTENDED = {126: 2, 127: 8}
 
 
 class FrameMeter:
-    """Follows the frames of one client; `limit` is in bytes of payload, which for text is its UTF-8."""
+    """Follows the frames of one client; `limit` is in bytes of payload, which for text is its UTF-8.
+
+    A compressed message may be a little larger on its way than it is; how large it is, whoever inflates it must see.
+    """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self._limit = self._bound = limit
         self._header = bytearray()
         self._payload_left = 0
         self._in_close = False
         self._message = 0
         self.close_seen = False
+        self.compressed = False
+        """Whether some of what was fed last may be of a compressed message."""
 
     def feed(self, data: bytes) -> int | None:
         """Follow `data`, and return where in it begins the first frame that makes its message larger than the limit.
 
         Returns None when everything fits, 0 when the header began before `data`. Goes on after what is too large.
         """
+        self.compressed = self._bound > self._limit  # the message that was begun before
         too_large: int | None = None
         position = 0
         while position < len(data):
@@ -78,6 +85,18 @@ class FrameMeter:
         self._after_payload()
         if opcode >= FIRST_CONTROL:
             return False
-        size = length + (self._message if opcode == CONTINUATION else 0)
+        if opcode != CONTINUATION:
+            self._begin_message(compressed=bool(header[0] & RSV1))
+        size = self._message + length
         self._message = 0 if header[0] & FIN else size
-        return size > self._limit
+        return size > self._bound
+
+    def _begin_message(self, *, compressed: bool) -> None:
+        self._message = 0
+        self._bound = self._limit + (_overhead(self._limit) if compressed else 0)
+        self.compressed = self.compressed or compressed
+
+
+def _overhead(size: int) -> int:
+    """Return how many bytes compression may add to `size` that can't be compressed: zlib's own bound, and flushes."""
+    return size // 4 + 64

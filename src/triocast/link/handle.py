@@ -38,15 +38,17 @@ class Handle:
     """One connection, as its application sees it.
 
     `progress_watched` says that a write making no progress for `write_timeout` ends the connection, so that nobody
-    above needs a deadline around `send`.
+    above needs a deadline around `send`. `deflates` says that the client understands compressed frames without context
+    takeover (RFC 7692); it is known before the handshake is answered.
     """
 
-    __slots__ = ("_link",)
+    __slots__ = ("_link", "deflates")
 
     progress_watched = True
 
     def __init__(self, link: Underneath) -> None:
         self._link = link
+        self.deflates = False  # the protocol says so
 
     @property
     def is_gone(self) -> bool:

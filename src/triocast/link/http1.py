@@ -105,7 +105,7 @@ class LinkH11(H11Protocol):
         if wants_websocket(request):
             if isinstance(self.connection, h11.Connection):
                 self.connection = H11WSConnection(self.connection)
-            self.stream = LinkWSStream(self._settings.max_message, *stock, self.stream_send, STREAM_ID)
+            self.stream = LinkWSStream(self._settings, *stock, self.stream_send, STREAM_ID)
         else:
             self.stream = LinkHTTPStream(*stock, self.stream_send, STREAM_ID)
         raw = self.config.h11_pass_raw_headers

@@ -6,6 +6,7 @@ It never touches the socket, and speaks neither WebSocket nor server push nor pr
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import h2.events
@@ -135,7 +136,7 @@ class LinkH2(H2Protocol):
             self.app, self.config, self.context, tasks, self.ssl, self.client, self.server, self.stream_send, stream_id
         )
         self.streams[stream_id] = stream
-        self._outflows[stream_id] = Outflow(self._settings.write_timeout)
+        self._outflows[stream_id] = Outflow(self._settings.write_timeout, partial(self._is_shut, stream_id))
         self._uploading.add(stream_id)
         self.priority.insert_stream(stream_id)
         self.priority.block(stream_id)
@@ -251,6 +252,12 @@ class LinkH2(H2Protocol):
         if outflow.complete:
             self.connection.end_stream(stream_id)
             self._drop_outflow(stream_id)
+
+    def _is_shut(self, stream_id: int) -> bool:
+        """Whether the client lets us send nothing, be it on this stream or on the connection."""
+        with suppress(ProtocolError):  # the stream has ended meanwhile
+            return self.connection.local_flow_control_window(stream_id) <= 0
+        return True
 
     async def _wake(self, stream_id: int) -> None:
         """Let the sending task look at a stream again; at all of them for 0."""

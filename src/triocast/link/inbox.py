@@ -1,4 +1,4 @@
-"""What waits for an application's `receive()`: at most one message or one piece of body, then the disconnect.
+"""What waits for an application's `receive()`: a few messages or one piece of body, then the disconnect.
 
 It never knows where events come from, and never keeps a task waiting for a handler that has ended.
 """
@@ -17,6 +17,9 @@ Taken: TypeAlias = Callable[[int], Awaitable[None]]
 
 # One read: a handler that does not take its body costs this much, and the rest stays in the client's kernel.
 BODY_ROOM = 64 * 1024
+# Together as much as a body may be, or one message of any size; as many small ones as are worth a task switch less.
+MESSAGES_ROOM = 64 * 1024
+MAX_MESSAGES = 64
 
 
 class Inbox:
@@ -46,8 +49,9 @@ class Inbox:
             self._receivers.unpark()
 
     async def receive(self) -> ASGIEvent:
-        """Return what comes next, waiting for it. Cancellation loses nothing."""
-        await trio.lowlevel.checkpoint()
+        """Return what comes next, waiting for it; other tasks get their turn once there is nothing. Cancellation loses
+        nothing."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         while (event := self._pop()) is None:
             if self._final is not None:
                 return dict(self._final)
@@ -90,21 +94,32 @@ class Inbox:
 
 
 class MessageInbox(Inbox):
-    """Of a WebSocket: one event."""
+    """Of a WebSocket: one message, or several that are small together."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._event: ASGIEvent | None = None
+        self._events: list[ASGIEvent] = []
+        self._size = 0
 
-    def _has_room(self, event: ASGIEvent) -> bool:  # noqa: ARG002  (one message is enough, whatever its size)
-        return self._event is None
+    def _has_room(self, event: ASGIEvent) -> bool:
+        events = self._events
+        return not events or (len(events) < MAX_MESSAGES and self._size + _size(event) <= MESSAGES_ROOM)
 
     def _add(self, event: ASGIEvent) -> None:
-        self._event = event
+        self._events.append(event)
+        self._size += _size(event)
 
     def _pop(self) -> ASGIEvent | None:
-        event, self._event = self._event, None
+        if not self._events:
+            return None
+        event = self._events.pop(0)
+        self._size -= _size(event)
         return event
+
+
+def _size(event: ASGIEvent) -> int:
+    # Characters, of text: four bytes at most, and the message has been measured in bytes before.
+    return len(event.get("text") or event.get("bytes") or b"")
 
 
 class BodyInbox(Inbox):

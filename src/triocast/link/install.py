@@ -45,6 +45,7 @@ RELIED_ON = {
     "hypercorn.protocol.http_stream": ("HTTPStream.handle", "HTTPStream.app_send"),
     "hypercorn.protocol.ws_stream": (
         "ASGIWebsocketState.CONNECTED",
+        "Handshake.accept",
         "WebsocketBuffer.to_message",
         "WSStream.app_send",
         "WSStream._accept",

@@ -52,6 +52,7 @@ class Link(TCPServer):
         stream: TCPStream,
     ) -> None:
         super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]  # Hypercorn names TLS only
+        del self.send_lock, self.idle_task  # Hypercorn's own; here the writer and the watch do that
         self.protocol: LinkH11 | LinkH2  # type: ignore[assignment]  # no wrapper that may turn into HTTP/2
         self.writer = Writer(stream, self.settings.write_timeout)
         self.gone = trio.Event()
@@ -114,6 +115,10 @@ class Link(TCPServer):
             self.writer.close()
             self.gone.set()
             self.live.discard(self)
+            # The protocol knows us and we know it: without this, what is left of a connection would wait for a full
+            # run of the garbage collector.
+            self.__dict__.pop("protocol", None)
+            self.__dict__.pop("_task_group", None)
 
     async def protocol_send(self, event: Event) -> None:
         """Do what a protocol asks for: write, close, or watch the clock."""
@@ -214,8 +219,9 @@ class Link(TCPServer):
     async def _understand(self) -> None:
         while (data := await self._backlog.take()) is not None:
             for start in range(0, len(data), MAX_PIECE):
+                if start:
+                    await trio.lowlevel.checkpoint()
                 await self.protocol.handle(RawData(data[start : start + MAX_PIECE]))
-                await trio.lowlevel.checkpoint()
         await self.protocol.handle(Closed())
 
     async def _begin_to_close(self) -> None:

@@ -14,15 +14,20 @@ HIGH_WATER = 2 * 16 * 1024
 
 
 class StreamStalled(Exception):
-    """The client took nothing of this stream for `write_timeout`; the stream is reset, the connection lives."""
+    """The client opened no window to this stream for `write_timeout`; the stream is reset, the connection lives."""
 
 
 class Outflow:
-    """The unsent bytes of one response; `timeout` is in seconds and runs while none are taken."""
+    """The unsent bytes of one response; `timeout` is in seconds and runs while none are taken.
 
-    def __init__(self, timeout: float) -> None:
+    `shut` says whether it is the client's window that keeps them here. If not, it is the connection that is slow: its
+    writer has a deadline of its own, and knows more.
+    """
+
+    def __init__(self, timeout: float, shut: Callable[[], bool]) -> None:
         self._bytes = bytearray()
         self._timeout = timeout
+        self._shut = shut
         self._moved = trio.Event()
         self._complete = False
         self._done = False
@@ -73,7 +78,7 @@ class Outflow:
         while not self._done and not ready():
             with trio.move_on_after(self._timeout) as scope:
                 await self._moved.wait()
-            if scope.cancelled_caught:
+            if scope.cancelled_caught and self._shut():
                 raise StreamStalled
 
     def __repr__(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import trio
-from hypercorn.protocol.events import Body, Data, Event, StreamClosed
+from hypercorn.protocol.events import Body, Data, Event, Request, StreamClosed
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WebsocketBuffer, WSStream
 from hypercorn.typing import WebsocketAcceptEvent
 from wsproto.connection import ConnectionState
@@ -16,19 +16,23 @@ from wsproto.events import CloseConnection, Message, Ping
 from wsproto.frame_protocol import CloseReason
 
 from triocast.errors import CRASHED, MAX_REASON, RESTART, TOO_BIG
+from triocast.link.deflate import INFLATE_PIECE, DeflateHandshake, agree
 from triocast.link.frames import FrameMeter
 from triocast.link.handle import LINK_KEY, Handle
+from triocast.settings import Settings
 
 
 class LinkWSStream(WSStream):
     """A WebSocket whose messages have at most `max_message` bytes; what is larger is refused before it has come."""
 
-    def __init__(self, max_message: int, *stock: Any) -> None:
+    def __init__(self, settings: Settings, *stock: Any) -> None:
         super().__init__(*stock)
-        self._max_message = max_message
+        self._max_message = settings.max_message
+        self._compression = settings.compression
+        self._deflate: bytes | None = None  # the extension that is agreed upon
         # The meter refuses sooner and counts bytes; the buffer's own limit counts characters and is never met.
-        self.buffer = WebsocketBuffer(max_message)
-        self._meter = FrameMeter(max_message)
+        self.buffer = WebsocketBuffer(self._max_message)
+        self._meter = FrameMeter(self._max_message)
         self._answered = trio.Event()
         self._end: tuple[int, str] = (int(CloseReason.ABNORMAL_CLOSURE), "")
         self.farewell: FrameMeter | None = None
@@ -41,6 +45,9 @@ class LinkWSStream(WSStream):
         elif isinstance(event, StreamClosed):
             await self._tell_handler()
         else:
+            if isinstance(event, Request) and self._compression:
+                self._deflate = agree(event.headers)
+                event.state[LINK_KEY].deflates = self._deflate is not None
             await super().handle(event)
             if self.closed:  # refused: Hypercorn has answered, and would wait for the client to go
                 await self._leave()
@@ -78,8 +85,10 @@ class LinkWSStream(WSStream):
         return message["type"] == "websocket.close" and self.state is ASGIWebsocketState.CONNECTED
 
     async def _accept(self, message: WebsocketAcceptEvent) -> None:
-        # Compressing each message anew for each client costs 100 KB a connection; no extension, no compression.
+        # Not Hypercorn's extension: to compress each message anew for each client costs 100 KB a connection.
         self.handshake.extensions = None
+        if self._deflate is not None:
+            self.handshake = DeflateHandshake(self.handshake, self._deflate, self._max_message)
         try:
             await super()._accept(message)
         except Exception:
@@ -95,11 +104,22 @@ class LinkWSStream(WSStream):
         if self.closed or not self.handshake.accepted:
             return
         too_large = self._meter.feed(data)
-        self.connection.receive_data(data if too_large is None else data[:too_large])
-        await self._handle_events()
+        await self._take_bytes(data if too_large is None else data[:too_large])
         if too_large is not None and not self.closed:
-            reason = f"a message may have at most {self._max_message} bytes (max_message)"
-            await self._close(TOO_BIG.code, reason)
+            await self._refuse_size()
+
+    async def _take_bytes(self, data: bytes) -> None:
+        size = INFLATE_PIECE if self._meter.compressed else len(data)
+        for start in range(0, len(data), size or 1):
+            if start:  # a compressed piece may be a thousand times as large: others get a turn before the next
+                await trio.lowlevel.checkpoint()
+            if self.closed:
+                return
+            self.connection.receive_data(data[start : start + size])
+            await self._handle_events()
+
+    async def _refuse_size(self) -> None:
+        await self._close(TOO_BIG.code, f"a message may have at most {self._max_message} bytes (max_message)")
 
     async def _handle_events(self) -> None:
         for event in self.connection.events():
@@ -127,6 +147,8 @@ class LinkWSStream(WSStream):
             self._handle.end_data()
             await self._send_wsproto_event(event.response())
             await self._leave()
+        elif self.connection.state is ConnectionState.OPEN and event.code == TOO_BIG.code:  # once it was inflated
+            await self._refuse_size()
         elif self.connection.state is ConnectionState.OPEN:  # not a Close frame: one that wsproto cannot read
             await self._close(int(event.code), event.reason or "", wait=False)
         else:

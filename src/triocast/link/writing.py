@@ -8,35 +8,46 @@ from __future__ import annotations
 import socket as stdlib_socket
 import struct
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from math import inf
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import trio
 
+from triocast.link.stall import Stall, unacknowledged
+
 TCPStream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
 
-# One send: what a fast client takes at once, and little enough that progress on a slow one is seen.
+# Bytes gathered for one call of the kernel: what a fast client takes at once, and little enough that others have their
+# turn soon. A view that is larger goes whole, since the kernel takes no more of it than it has room for.
 PLAIN_PIECE = 64 * 1024
-# One TLS record: what OpenSSL encrypts is out of our hands until all of it is sent, so the deadline is per record.
+# One TLS record: what OpenSSL has encrypted has to be sent, so it is given no more than it sends in one go.
 TLS_PIECE = 16 * 1024
 # What one system call takes on Linux and macOS (IOV_MAX).
 MAX_VIEWS = 1024
+# How many times the timeout may pass for those who wait for something else than the kernel: each other, or a TLS peer
+# that wants to talk about keys in the middle of a write. Whoever waits for the kernel has given up long before.
+LONGER = 2
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Writer:
     """All writing on one connection, in the order in which it was asked for.
 
-    `timeout` is in seconds, and runs while the kernel takes no bytes: a client that reads slowly lives, one that reads
-    nothing is reset.
+    `timeout` is in seconds, and runs while nothing moves: our kernel takes no bytes, nor the client's any of those that
+    ours holds (on Linux, which tells). A client that reads slowly lives, one that reads nothing is reset.
     """
 
     def __init__(self, stream: TCPStream, timeout: float) -> None:
         self._tls = stream if isinstance(stream, trio.SSLStream) else None
         plain = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         self.socket = plain.socket
+        self._plain = plain
+        if self._tls is not None:
+            # What OpenSSL sends of its own accord, when keys change, is written in the same way.
+            self._tls.transport_stream = _Underneath(plain, self._drain)  # type: ignore[assignment]
         self._timeout = timeout
         self._last = inf
         self._lock = trio.Lock()
@@ -50,6 +61,7 @@ class Writer:
         self.ready = False
         # The socket object's own method, never a number: a closed connection's number is soon another client's.
         self.send: Callable[[bytes], int] = self.socket._sock.send  # type: ignore[attr-defined]  # noqa: SLF001
+        self._gather: Callable[[Iterable[memoryview]], int] = self.socket._sock.sendmsg  # type: ignore[attr-defined]  # noqa: SLF001
 
     @property
     def closed(self) -> bool:
@@ -151,7 +163,7 @@ class Writer:
     def last_call(self, seconds: float) -> None:
         """Allow all writing together at most `seconds` more, progress or not: the server wants to leave."""
         self._last = min(self._last, trio.current_time() + seconds)
-        self._progressed()
+        self._renew()
 
     def close(self) -> None:
         """Close the socket now; what the kernel has taken is still delivered. Harmless twice."""
@@ -159,6 +171,8 @@ class Writer:
         self._data = self.ready = False
         self._rest = deque()
         self.socket.close()
+        if self._tls is not None:  # or we and the stream would know each other until the garbage collector runs
+            self._tls.transport_stream = self._plain
 
     def reset(self) -> None:
         """Close the socket with RST: unsent bytes are dropped, and whoever waits on the socket is woken."""
@@ -175,55 +189,85 @@ class Writer:
         """Write what was begun, in the queue of all who write, and wait for more `room` than that if asked to."""
         with self._patience(shield=False) as scope:
             async with self._lock:
-                await self._write([])
-                if room and self._tls is None and not self._closed:
-                    await self._wait_for_room()
+                await self._write([], room=room)
         if scope.cancelled_caught:
             self._give_up()
 
-    async def _write(self, views: list[memoryview]) -> None:
+    async def _write(self, views: list[memoryview], *, room: bool = False) -> None:
         """Write what was begun, then `views`."""
         if self._shut:  # while we waited for the lock
             return
         rest = self._rest  # ours to empty: closing leaves us this one and begins another
         rest.extend(views)
         try:
-            while rest:
-                await (self._write_plain(rest) if self._tls is None else self._write_tls(self._tls, rest))
-                rest.popleft()
+            if self._tls is not None:
+                await self._write_tls(self._tls, rest)
+            else:
+                await self._drain(rest)
+                if room:
+                    await self._wait_for_room()
+                    self._full = False
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             # The client is lost, or another task has reset it. Closing wakes the reader, who tells the application.
             self.reset()
 
-    async def _write_plain(self, rest: deque[memoryview]) -> None:
-        while rest[0]:
-            sent = await self.socket.send(rest[0][:PLAIN_PIECE])
-            rest[0] = rest[0][sent:]  # at once: cancelled in the next wait, the rest begins where the kernel stopped
-            self._progressed()
+    async def _write_tls(self, stream: trio.SSLStream[trio.SocketStream], rest: deque[memoryview]) -> None:
+        while rest:
+            # Gone before it is sent: OpenSSL has it, and what is cancelled here can't be sent again.
+            piece = rest[0][:TLS_PIECE]
+            _drop(rest, len(piece))
+            await stream.send_all(piece)
+
+    async def _drain(self, rest: deque[memoryview]) -> None:
+        """Hand all of `rest` to the kernel. Cancelled in a wait, what is left begins exactly where the kernel stopped.
+
+        Raises OSError or `trio.BrokenResourceError` for a client that is lost, or whose connection was reset.
+        """
+        while rest:
+            if not self._push(rest):
+                await self._wait_for_room()
+            elif rest:
+                await trio.lowlevel.checkpoint()
+
+    def _push(self, rest: deque[memoryview]) -> bool:
+        """Hand the first of `rest` to the kernel, in one call; False if it took less than it was offered."""
+        views = _first(rest)
+        try:
+            taken = self._gather(views)
+        except BlockingIOError:
+            return False
+        _drop(rest, taken)
+        self._renew()
+        return taken == sum(map(len, views))
 
     async def _wait_for_room(self) -> None:
-        try:
-            await trio.lowlevel.wait_writable(self.socket)
-        except (OSError, trio.ClosedResourceError):
-            self.reset()
-        self._full = False
+        """Wait until the kernel takes more, or reset the connection once nothing has moved for the timeout."""
+        stall: Stall | None = None
+        while not self._closed:
+            now, queue = trio.current_time(), unacknowledged(self.socket)
+            if stall is None:
+                stall = Stall(self._timeout, now, queue)
+            elif stall.is_over(now, queue):
+                self._give_up()
+                break
+            self._renew()
+            # Around the wait alone: cancelling it loses nothing, while OpenSSL can't send again what is cut off.
+            with trio.CancelScope(deadline=stall.due):
+                await trio.lowlevel.wait_writable(self.socket)
+                return
+        raise trio.BrokenResourceError("the connection was reset")
 
     def _offer(self, views: list[memoryview]) -> None:
         """Hand views to the kernel and keep what it does not take."""
-        if not (self._rest or self._scopes):
-            views = _after(views, self._gather(views))
+        free = not (self._rest or self._scopes)
         self._rest.extend(views)
-        self._full = self._full or bool(views)
+        if free:
+            try:
+                self._push(self._rest)
+            except OSError:
+                self.reset()
+        self._full = self._full or bool(self._rest)
         self._look()
-
-    def _gather(self, views: list[memoryview]) -> int:
-        try:
-            return cast("int", self.socket._sock.sendmsg(views[:MAX_VIEWS]))  # type: ignore[attr-defined]  # noqa: SLF001
-        except BlockingIOError:
-            return 0
-        except OSError:
-            self.reset()
-            return sum(map(len, views))
 
     def _check_data(self) -> None:
         if not self._data:
@@ -232,16 +276,9 @@ class Writer:
     def _look(self) -> None:
         self.ready = self._data and self._tls is None and not (self._rest or self._full or self._scopes)
 
-    async def _write_tls(self, stream: trio.SSLStream[trio.SocketStream], rest: deque[memoryview]) -> None:
-        while rest[0]:
-            # Gone before it is sent: OpenSSL has it, and what is cancelled here can't be sent again.
-            piece, rest[0] = rest[0][:TLS_PIECE], rest[0][TLS_PIECE:]
-            await stream.send_all(piece)
-            self._progressed()
-
     @contextmanager
     def _patience(self, *, shield: bool = True) -> Iterator[trio.CancelScope]:
-        """A deadline that moves with every progress, for the task that writes and those behind it."""
+        """A deadline that moves while anything does, for the task that writes and those behind it."""
         self.ready = False
         with trio.CancelScope(shield=shield, deadline=self._deadline()) as scope:
             self._scopes.add(scope)
@@ -251,23 +288,58 @@ class Writer:
                 self._scopes.discard(scope)
                 self._look()
 
-    def _progressed(self) -> None:
+    def _renew(self) -> None:
         deadline = self._deadline()
         for scope in self._scopes:
             scope.deadline = deadline
 
     def _deadline(self) -> float:
-        return min(trio.current_time() + self._timeout, self._last)
+        return min(trio.current_time() + LONGER * self._timeout, self._last)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "shut" if self._shut else "open"
         return f"<Writer {state} {len(self._scopes)} writing>"
 
 
-def _after(views: list[memoryview], taken: int) -> list[memoryview]:
-    """Return what is left of `views` after the first `taken` bytes."""
-    for index, view in enumerate(views):
-        if taken < len(view):
-            return [view[taken:], *views[index + 1 :]]
-        taken -= len(view)
-    return []
+class _Underneath(trio.abc.Stream):
+    """The stream under TLS, with `send_all` in the writer's own way."""
+
+    def __init__(self, stream: trio.SocketStream, drain: Callable[[deque[memoryview]], Awaitable[None]]) -> None:
+        self.socket = stream.socket
+        self._stream = stream
+        self._drain = drain
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        try:
+            await self._drain(deque([memoryview(data)]))
+        except OSError as error:
+            raise trio.BrokenResourceError from error
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def _first(rest: deque[memoryview]) -> list[memoryview]:
+    """Return what to hand over in one call: whole views, until they are PLAIN_PIECE or more together."""
+    views, size = [], 0
+    for view in islice(rest, MAX_VIEWS):
+        views.append(view)
+        size += len(view)
+        if size >= PLAIN_PIECE:
+            break
+    return views
+
+
+def _drop(rest: deque[memoryview], taken: int) -> None:
+    """Drop the first `taken` bytes of `rest`."""
+    while rest and taken >= len(rest[0]):
+        taken -= len(rest.popleft())
+    if taken:
+        rest[0] = rest[0][taken:]

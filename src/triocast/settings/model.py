@@ -103,6 +103,10 @@ class Settings(GroupSettings):
     ] = ()
 
     max_message: Annotated[Count, Meta(description="bytes in one message, published or sent by a client")] = 1 * MIB
+    compression: Annotated[
+        bool,
+        Meta(description="compress messages, once for all WebSockets that can read it (permessage-deflate); costs CPU"),
+    ] = False
     max_connections: Annotated[
         Count, Meta(description="clients connected at once; about half a gigabyte at 50 KB each")
     ] = 10_000
@@ -149,7 +153,7 @@ class Settings(GroupSettings):
         Meta(description="seconds a pinged client has to send anything before it is reset; a bad radio link takes 5"),
     ] = 10.0
     write_timeout: Annotated[
-        Seconds, Meta(description="seconds a write may make no progress before its connection is reset")
+        Seconds, Meta(description="seconds a client may take nothing of what is written before it is reset")
     ] = 10.0
     close_timeout: Annotated[Seconds, Meta(description="seconds to wait for the other side once a close is sent")] = 5.0
     grace: Annotated[

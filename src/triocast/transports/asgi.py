@@ -26,7 +26,14 @@ class Handle(Protocol):
     """What the server under a connection can do for us; `triocast.link.Handle` is one."""
 
     progress_watched: bool  # a write that makes no progress is ended by the server
-    outlet: Outlet | None  # the socket, for one write that does not wait; None where there is none
+
+    @property
+    def deflates(self) -> bool:
+        """Whether `send_frames` may be given compressed frames."""
+
+    @property
+    def outlet(self) -> Outlet | None:
+        """The socket, for one write that does not wait; None where there is none."""
 
     @property
     def eviction(self) -> Eviction | None:

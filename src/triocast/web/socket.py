@@ -16,7 +16,7 @@ from triocast.connection import Connection
 from triocast.core.message import Draft
 from triocast.core.names import check_group_name
 from triocast.core.wire import FORMATS, FormatName
-from triocast.errors import POLICY, TOO_BIG, Close, InvalidGroupName, MessageTooLarge
+from triocast.errors import POLICY, TOO_BIG, TOO_SLOW, Close, InvalidGroupName, MessageTooLarge, Overloaded
 from triocast.extension import Triocast
 from triocast.settings import Settings
 from triocast.web import query
@@ -81,9 +81,13 @@ async def serve(push: Triocast, connect: Connect, group: str | None, query_strin
         async with connect() as connection:
             await connection.close(wish.code, wish.reason)
         return
+    publishes = all(push.settings.for_group(group).client_publish for group in wish.groups)
     async with connect(*wish.groups, format=wish.format, strict=wish.strict) as connection:
         async for data in connection:
-            await _take(push, connection, wish.groups, data)
+            if publishes:
+                await _publish(push, connection, wish.groups, data)
+            else:
+                await connection.close(POLICY.code, NO_CLIENT_PUBLISH)
 
 
 def _read_wish(asked: Sequence[str], query_string: bytes, settings: Settings) -> _Wish | Close:
@@ -113,14 +117,12 @@ def _refuse(groups: Sequence[str], settings: Settings) -> Close | None:
     return None
 
 
-async def _take(push: Triocast, connection: Connection, groups: Sequence[str], data: str | bytes) -> None:
-    """Do with a client's frame what its groups say."""
-    if not all(push.settings.for_group(group).client_publish for group in groups):
-        await connection.close(POLICY.code, NO_CLIENT_PUBLISH)
-        return
+async def _publish(push: Triocast, connection: Connection, groups: Sequence[str], data: str | bytes) -> None:
     draft = Draft.of(data)
     try:
         for group in groups:
-            await push.hub.publish(group, draft)
+            await push.hub.post(group, draft)
     except MessageTooLarge as error:
         await connection.close(TOO_BIG.code, str(error))
+    except Overloaded as error:
+        await connection.close(TOO_SLOW.code, str(error))

@@ -40,14 +40,14 @@ class Format:
     def __init__(self, name: str, encode: Callable[[Told], Payload | None], *, greets: bool = False) -> None:
         self.name = name
         self.greets = greets
-        self._encode = encode
+        self.encode = encode
 
     def __repr__(self) -> str:
         return f"<Format {self.name}>"
 
     def payload(self, told: Told) -> Payload | None:
         """Return the payload, `str` for a text frame and `bytes` for a binary one."""
-        return told.encoded(self._encode) if isinstance(told, Message) else self._encode(told)
+        return told.encoded(self.encode) if isinstance(told, Message) else self.encode(told)
 
     def frame(self, told: Told) -> bytes:
         """Return the whole frame a server sends, empty for what the format cannot say."""
@@ -55,5 +55,5 @@ class Format:
 
     def _frame(self, told: Told) -> bytes:
         # From the encoder, not from `payload`: whoever wants frames should not keep payloads as well.
-        payload = self._encode(told)
+        payload = self.encode(told)
         return b"" if payload is None else data_frame(payload)
