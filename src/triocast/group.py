@@ -153,6 +153,7 @@ class Group:
     def leave(self, subscription: Subscription) -> None:
         """End a membership; nothing more is given to it. Harmless when it has ended already."""
         subscription.active = False
+        subscription.outlet = None  # a round under way may still come to it
         subscription.thaw()
         self._members.pop(subscription, None)
         self._lanes.remove(subscription)
@@ -206,6 +207,8 @@ class Group:
             return self._receipt(position, self.subscribers, self.behind)
         waiter = self._waiting.setdefault(offset, _Waiter())
         try:
+            if self._engine.at_once:
+                await waiter.done.wait()
             while not waiter.done.is_set():
                 with trio.CancelScope(deadline=trio.current_time() + RECALL_AFTER):
                     await waiter.done.wait()

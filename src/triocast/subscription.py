@@ -30,6 +30,9 @@ class Outlet(Protocol):
     def keep(self, rest: memoryview) -> None:
         """Keep the rest of a frame that was taken in part; it goes out before anything else."""
 
+    def fill(self) -> None:
+        """The kernel took nothing: there is nothing to write until it does."""
+
     def lose(self) -> None:
         """The socket is broken: close it; whoever reads learns of it."""
 

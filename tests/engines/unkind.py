@@ -17,6 +17,7 @@ class UnkindEngine(MemoryEngine):
     """Keeps positions and history as the memory engine does; only the delivery is bad."""
 
     name = "unkind"
+    at_once = False
 
     def __init__(self, settings: Settings, seed: int) -> None:
         super().__init__(settings)

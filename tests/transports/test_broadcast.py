@@ -30,7 +30,7 @@ class Sink:
         self.answer = answer
         self.written: list[bytes] = []
         self.kept: list[memoryview] = []
-        self.lost = False
+        self.full = self.lost = False
         self.woken = 0
         self.ended_with: Close | None = None
         self.subscription: Subscription
@@ -42,6 +42,9 @@ class Sink:
 
     def keep(self, rest: memoryview) -> None:
         self.kept.append(rest)
+
+    def fill(self) -> None:
+        self.full = True
 
     def lose(self) -> None:
         self.lost = True
@@ -97,7 +100,7 @@ async def test_who_takes_nothing_has_been_given_nothing_and_is_woken(nursery: tr
     hub, sink = await start(nursery), Sink(answer=full)
     await join(hub, sink)
     await publish(hub, "one")
-    assert (sink.kept, sink.woken, sink.subscription.cursor) == ([], 1, 0)
+    assert (sink.full, sink.kept, sink.woken, sink.subscription.cursor) == (True, [], 1, 0)
 
 
 async def test_who_takes_a_part_is_given_the_rest_as_a_view_before_anything_else(nursery: trio.Nursery) -> None:

@@ -27,6 +27,8 @@ class Engine(Protocol):
     """What every engine does. Each passes the suite in `tests/engines`."""
 
     name: str
+    at_once: bool
+    """Whether a message is in the inbox once `publish` returns; else one that fails to come is fetched."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Live in the hub's nursery until cancelled; ready once `task_status.started()` is called."""

@@ -34,6 +34,7 @@ class MemoryEngine:
     """
 
     name = "memory"
+    at_once = True
 
     def __init__(self, settings: Settings, *, new_epoch: Callable[[], str] = random_epoch) -> None:
         self._settings = settings

@@ -17,7 +17,7 @@ from hypercorn.typing import H11SendableEvent
 from triocast.link.events import Ended, RequestBegun
 from triocast.link.frames import FrameMeter
 from triocast.link.http import LinkHTTPStream
-from triocast.link.refusal import refusal, wants_websocket
+from triocast.link.refusal import Headers, refusal, wants_websocket
 from triocast.link.websocket import LinkWSStream
 from triocast.settings import Settings
 
@@ -94,25 +94,26 @@ class LinkH11(H11Protocol):
     async def _take_request(self, request: h11.Request) -> None:
         self._begun = True
         await self.send(Updated(idle=False))
-        status = refusal(request, self._settings.max_header)
+        # Once: h11 makes each pair anew whenever it is asked.
+        headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
+        status = refusal(request, headers, self._settings.max_header)
         if status is None:
-            await self._create_stream(request)
+            await self._begin_stream(request, headers)
         else:
             await self._answer(status)
 
-    async def _create_stream(self, request: h11.Request) -> None:
+    async def _begin_stream(self, request: h11.Request, headers: Headers) -> None:
         stock = (self.app, self.config, self.context, self.task_group, self.ssl, self.client, self.server)
-        if wants_websocket(request):
+        if wants_websocket(request, headers):
             if isinstance(self.connection, h11.Connection):
                 self.connection = H11WSConnection(self.connection)
             self.stream = LinkWSStream(self._settings, *stock, self.stream_send, STREAM_ID)
         else:
             self.stream = LinkHTTPStream(*stock, self.stream_send, STREAM_ID)
-        raw = self.config.h11_pass_raw_headers
         await self.stream.handle(
             Request(
                 stream_id=STREAM_ID,
-                headers=request.headers.raw_items() if raw else list(request.headers),
+                headers=request.headers.raw_items() if self.config.h11_pass_raw_headers else list(headers),
                 http_version=request.http_version.decode(),
                 method=request.method.decode("ascii").upper(),
                 raw_path=request.target,

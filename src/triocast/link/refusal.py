@@ -5,7 +5,7 @@ It never answers, and never sees a body.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
 import h11
@@ -16,25 +16,31 @@ HANDSHAKE_HEADERS = {b"connection", b"upgrade"}
 HANDSHAKE_PREFIX = b"sec-websocket-"
 
 
-def refusal(request: h11.Request, max_header: int) -> int | None:
-    """Return the status to refuse `request` with, or None to serve it; `max_header` is in bytes."""
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+def refusal(request: h11.Request, headers: Headers, max_header: int) -> int | None:
+    """Return the status to refuse `request` with, or None to serve it.
+
+    `headers` are the request's, their names in lower case; `max_header` is in bytes.
+    """
     if request.http_version not in VERSIONS:
         return 400  # such as the first line of HTTP/2 by prior knowledge, which is not spoken in plain text
     if request.method == b"CONNECT":
         return 405
-    if head_size(request) > max_header:
+    if head_size(request, headers) > max_header:
         return 431
-    if not sound_target(request.target) or not b"".join(_values(request.headers, b"host")).isascii():
+    if not sound_target(request.target) or not b"".join(_values(headers, b"host")).isascii():
         return 400
-    if wants_websocket(request) and not _handshake_is_ascii(request):
+    if wants_websocket(request, headers) and not _handshake_is_ascii(headers):
         return 400
     return None
 
 
-def head_size(request: h11.Request) -> int:
+def head_size(request: h11.Request, headers: Headers) -> int:
     """Return the bytes of the request's line and headers, with what separates them."""
     line = len(request.method) + len(request.target) + len(b"  HTTP/1.1\r\n")
-    return line + sum(len(name) + len(value) + len(b": \r\n") for name, value in request.headers)
+    return line + sum([len(name) + len(value) + len(b": \r\n") for name, value in headers])
 
 
 def sound_target(target: bytes) -> bool:
@@ -48,20 +54,20 @@ def sound_target(target: bytes) -> bool:
     return bool(address.scheme and address.netloc)
 
 
-def wants_websocket(request: h11.Request) -> bool:
+def wants_websocket(request: h11.Request, headers: Headers) -> bool:
     """Say whether `request` asks to become a WebSocket."""
-    tokens = b",".join(_values(request.headers, b"connection")).lower().split(b",")
-    upgrades = [value.strip().lower() for value in _values(request.headers, b"upgrade")]
-    return request.method == b"GET" and upgrades == [b"websocket"] and b"upgrade" in map(bytes.strip, tokens)
+    if request.method != b"GET":
+        return False
+    tokens = b",".join(_values(headers, b"connection")).lower().split(b",")
+    upgrades = [value.strip().lower() for value in _values(headers, b"upgrade")]
+    return upgrades == [b"websocket"] and b"upgrade" in map(bytes.strip, tokens)
 
 
-def _handshake_is_ascii(request: h11.Request) -> bool:
+def _handshake_is_ascii(headers: Headers) -> bool:
     return all(
-        value.isascii()
-        for name, value in request.headers
-        if name in HANDSHAKE_HEADERS or name.startswith(HANDSHAKE_PREFIX)
+        value.isascii() for name, value in headers if name in HANDSHAKE_HEADERS or name.startswith(HANDSHAKE_PREFIX)
     )
 
 
-def _values(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> Iterator[bytes]:
-    return (value for name, value in headers if name == wanted)
+def _values(headers: Headers, wanted: bytes) -> list[bytes]:
+    return [value for name, value in headers if name == wanted]

@@ -30,6 +30,8 @@ MAX_VIEWS = 1024
 # How many times the timeout may pass for those who wait for something else than the kernel: each other, or a TLS peer
 # that wants to talk about keys in the middle of a write. Whoever waits for the kernel has given up long before.
 LONGER = 2
+# Writes that the kernel took at once, without a turn for other tasks: one costs less than a turn does.
+TURN_EVERY = 16
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -39,6 +41,28 @@ class Writer:
     `timeout` is in seconds, and runs while nothing moves: our kernel takes no bytes, nor the client's any of those that
     ours holds (on Linux, which tells). A client that reads slowly lives, one that reads nothing is reset.
     """
+
+    # The broadcaster looks at `ready` and `send` of every client in every round: a dict for each would be one more
+    # place in memory to fetch.
+    __slots__ = (
+        "_at_once",
+        "_closed",
+        "_data",
+        "_full",
+        "_gather",
+        "_last",
+        "_lock",
+        "_plain",
+        "_rest",
+        "_scopes",
+        "_shut",
+        "_timeout",
+        "_tls",
+        "ready",
+        "send",
+        "socket",
+        "stalled",
+    )
 
     def __init__(self, stream: TCPStream, timeout: float) -> None:
         self._tls = stream if isinstance(stream, trio.SSLStream) else None
@@ -53,6 +77,7 @@ class Writer:
         self._lock = trio.Lock()
         self._scopes: set[trio.CancelScope] = set()
         self._rest: deque[memoryview] = deque()  # of frames that were begun; views of bytes that others share
+        self._at_once = 0
         self._full = False  # the kernel took less than it was offered
         self._data = False
         self._shut = False
@@ -77,11 +102,28 @@ class Writer:
         if self._shut:
             await trio.lowlevel.checkpoint()
             return
-        with self._patience() as scope:
-            async with self._lock:
-                await self._write([memoryview(data)])
-        if scope.cancelled_caught:
-            self._give_up()
+        rest = memoryview(data)
+        if self._tls is None and not self.pending:
+            rest = self._send_now(rest)
+        if rest:
+            with self._patience() as scope:
+                async with self._lock:
+                    await self._write([rest])
+            if scope.cancelled_caught:
+                self._give_up()
+        elif self._at_once % TURN_EVERY == 0:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _send_now(self, data: memoryview) -> memoryview:
+        """Hand `data` to the kernel; return what it did not take, nothing once the client is lost."""
+        self._at_once += 1
+        try:
+            return data[self._gather([data]) :]
+        except BlockingIOError:
+            return data
+        except OSError:
+            self.reset()
+            return data[:0]
 
     # Data frames, from `begin_data` to `end_data`
 
@@ -142,6 +184,11 @@ class Writer:
     def keep(self, rest: memoryview) -> None:
         """Keep the rest of a frame that the kernel took in part; it goes out before anything else."""
         self._rest.append(rest)
+        self._full = True
+        self.ready = False
+
+    def fill(self) -> None:
+        """The kernel took nothing: wait for room before anything else is written."""
         self._full = True
         self.ready = False
 
