@@ -12,7 +12,7 @@ from quart_trio import QuartTrio
 
 import triocast
 from triocast import InvalidGroupName, InvalidMessage, MessageTooLarge, NotRunning, Receipt, Settings, Triocast
-from triocast.testing import Closed, Refused, simulate
+from triocast.testing import Client, Closed, Refused, simulate
 
 
 def make_app(settings: Settings | None = None) -> tuple[QuartTrio, Triocast]:
@@ -76,6 +76,23 @@ async def test_frames_of_both_kinds_arrive_as_they_are_empty_ones_included() -> 
         for data in ("text", b"binary", "", b""):
             await client.send(data)
             assert await client.receive() == data
+
+
+async def test_a_handler_that_sends_in_a_loop_is_no_faster_than_its_clients() -> None:
+    app, push = make_app()
+    received: list[str | bytes] = []
+
+    async def read_on(client: Client) -> None:
+        while True:
+            received.append(await client.receive())
+
+    async with simulate(app) as world, trio.open_nursery() as readers:
+        readers.start_soon(read_on, await world.connect("/ws/a"))
+        for number in range(3 * push.settings.max_lag):
+            await push.group("a").send(str(number))
+        await trio.testing.wait_all_tasks_blocked()
+        readers.cancel_scope.cancel()
+        assert received == [str(number) for number in range(3 * push.settings.max_lag)]
 
 
 async def test_a_discarded_member_gets_nothing_more() -> None:

@@ -27,7 +27,7 @@ from triocast.group import GroupInfo
 from triocast.hub import Hub
 from triocast.problems import problem
 from triocast.reception import Arrival, Reception
-from triocast.settings import Settings
+from triocast.settings import Settings, check_made
 
 
 class GroupHandle:
@@ -74,7 +74,8 @@ class GroupHandle:
 class Triocast:
     """Groups for a Quart-Trio application; `Triocast(app)`, or `init_app(app)` later.
 
-    `settings` default to `Settings()`; the environment is not read. `engine` defaults to a memory engine. Unless
+    `settings` default to `Settings()`; the environment is not read, and values that no file could have are refused
+    with `SettingsError`. `engine` defaults to a memory engine. Unless
     `harden` is false, Hypercorn's connection class is replaced by one that contains crashes, gives every write a
     deadline and bounds what it buffers (see docs/architecture.md).
     """
@@ -88,6 +89,7 @@ class Triocast:
         harden: bool = True,
     ) -> None:
         self.settings = settings if settings is not None else Settings()
+        check_made(self.settings)
         self.hub = Hub(self.settings, engine if engine is not None else MemoryEngine(self.settings))
         self.reception = Reception(self.hub)
         self._harden = harden

@@ -1,9 +1,12 @@
 """Values that must have a form, settings that contradict each other, and listening where everybody can come."""
 
+import math
+
 import pytest
 
+from triocast import Triocast
 from triocast.errors import SettingsError
-from triocast.settings import Settings, addresses, check_exposure, load
+from triocast.settings import GroupSettings, Settings, addresses, check_exposure, check_made, load
 from triocast.settings.check import MESSAGE_OVERHEAD
 
 
@@ -112,3 +115,28 @@ def test_a_key_or_insecure_opens_every_address(settings):
     exposed = Settings(bind=("0.0.0.0:1",), **settings)
     check_exposure(exposed)
     assert not addresses(exposed)[0].is_loopback
+
+
+@pytest.mark.parametrize(
+    ("made", "problem"),
+    [
+        ({"policy": "block"}, "policy: expected one of Policy.DROP_OLDEST"),
+        ({"max_lag": 0}, "max_lag: expected int >= 1"),
+        ({"max_lag": "3"}, "max_lag: expected int"),
+        ({"write_timeout": math.inf}, "write_timeout: expected float <="),
+        ({"allowed_origins": ["*"]}, "allowed_origins: expected a tuple, got ['*']"),
+        ({"api_key": "a b"}, "api_key: expected printable ASCII"),
+        ({"max_lag_bytes": 10}, "max_lag_bytes: max_lag_bytes is 10 and has to be at least"),
+        ({"namespaces": {"jobs": GroupSettings(block_timeout=-1)}}, "namespaces.jobs.block_timeout: expected float >"),
+    ],
+)
+def test_settings_made_in_code_are_held_to_the_same(made, problem):
+    with pytest.raises(SettingsError) as caught:
+        Triocast(settings=Settings(**made))
+    assert problem in str(caught.value)
+
+
+def test_settings_made_in_code_tell_all_that_is_wrong_at_once():
+    with pytest.raises(SettingsError) as caught:
+        check_made(Settings(max_lag=0, inbox=-1))
+    assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == ["max_lag", "inbox"]

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from tests.transports.stage import PATIENCE, TINY, Contexts
-from triocast.link.writing import MAX_VIEWS, PLAIN_PIECE, Writer
+from triocast.link.writing import MAX_VIEWS, PLAIN_PIECE, TURN_EVERY, Writer
 
 TIMEOUT = 10.0
 MANY = 4 * 1024 * 1024  # bytes: more than two kernels hold with small buffers
@@ -230,6 +230,24 @@ async def test_control_that_never_ends_does_not_keep_data_from_going_out(pair: P
             await pair.writer.send_frames([b"d" * len(filled)])
     pair.writer.reset()
     nursery.cancel_scope.cancel()
+
+
+async def test_who_writes_without_end_lets_others_have_their_turn(pair: Pair, nursery: trio.Nursery) -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    nursery.start_soon(count_turns)
+    for _ in range(10 * TURN_EVERY):
+        await pair.writer.send_all(b"x")
+        await pair.exactly(1)
+        before = turns
+    assert turns >= 9
+    assert before
 
 
 async def test_a_close_waits_for_the_rest_of_a_started_frame_and_no_data_follows_it(

@@ -16,7 +16,7 @@ from hypercorn.middleware import ProxyFixMiddleware
 from quart import Response
 from quart_trio import QuartTrio
 
-from triocast import GroupSettings, Settings, Triocast
+from triocast import GroupSettings, Policy, Settings, Triocast
 from triocast.testing import Client, Closed, Refused, World, simulate
 from triocast.web import create_app, publish_routes, routes
 
@@ -369,6 +369,22 @@ async def test_a_client_of_several_groups_publishes_to_all_of_them_or_none() -> 
         assert (await push_of(world).hub.info("chat:1")).offset == 1
 
 
+async def test_a_client_whose_message_could_not_be_published_in_time_is_told_to_come_back(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    jobs = MappingProxyType({"jobs": GroupSettings(client_publish=True, policy=Policy.BLOCK, max_lag=2, block_timeout=5)})
+    async with served(namespaces=jobs, write_timeout=600) as world:
+        slow, sender = await member(world, "/ws/jobs:1"), await member(world, "/ws/jobs:1")
+        slow.stall()
+        began = trio.current_time()
+        for _ in range(20):
+            await sender.send("work")
+        closed = await sender.wait_closed()
+        assert (closed.code, trio.current_time() - began) == (1013, 5)
+        assert "block_timeout" in closed.reason or "behind" in closed.reason
+        slow.resume()
+
+
 # As a library
 
 
@@ -403,6 +419,12 @@ async def test_the_routes_can_be_mounted_below_a_prefix(mount: Callable[[Triocas
     async with simulate(app) as world:
         response = await world.http.post("/push/publish/a%2541", data=b"hello")
         assert (await response.get_json())["group"] == "a%41"
+        if mount is routes:
+            client = await world.connect("/push/ws/a")
+            await world.http.post("/push/publish/a", data=b"hello")
+            assert await client.receive() == "hello"
+            with pytest.raises(Refused):
+                await world.connect("/push/ws/a", headers={"Origin": "https://elsewhere.example"})
         bad = await world.http.post("/push/publish/a%20b", data=b"hello")
         assert (bad.status_code, await error_code(bad)) == (400, "invalid_group_name")
 
