@@ -5,7 +5,6 @@ It never drops; whoever wants a place waits, and that wait is the first backpres
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
@@ -38,13 +37,14 @@ class Inbox:
         self.weight = 0  # their bytes
         self._since: list[float] = []  # when what was not asked about yet had been put in
         self._places = trio.Semaphore(size)
+        self._waiting = 0
         self._send, self._receive = trio.open_memory_channel[Item](size)
 
     def __repr__(self) -> str:
         return f"<Inbox {len(self)} of {self.size}{', closed' if self.closed else ''}>"
 
     def __len__(self) -> int:
-        return self._send.statistics().current_buffer_used
+        return self._waiting
 
     async def reserve(self) -> None:
         """Wait, first come first served, for a place; other tasks get their turn once there is none.
@@ -68,6 +68,7 @@ class Inbox:
         """Fill a reserved place; after the group's end there is nobody to read it and it is let go."""
         if not self.closed:
             self._send.send_nowait(item)
+            self._waiting += 1
             self.count += 1
             self.weight += item.weight
             self._since.append(trio.current_time())
@@ -78,16 +79,17 @@ class Inbox:
             first = await self._receive.receive()
         except trio.ClosedResourceError:
             raise InboxClosed from None
+        self._waiting -= 1
         self._places.release()
         return [first, *self.take_nowait()]
 
     def take_nowait(self) -> list[Item]:
         """Take all there is, in order, and free the places."""
         items: list[Item] = []
-        with suppress(trio.WouldBlock):
-            while True:
-                items.append(self._receive.receive_nowait())
-                self._places.release()
+        while self._waiting:
+            items.append(self._receive.receive_nowait())
+            self._waiting -= 1
+            self._places.release()
         return items
 
     def waited_since(self) -> list[float]:

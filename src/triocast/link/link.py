@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from math import inf
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import trio
 from hypercorn.config import Config
@@ -194,10 +195,11 @@ class Link(TCPServer):
         await self.protocol.client_left()
 
     async def _read_on(self) -> None:
+        receive = self.stream.receive_some if isinstance(self.stream, trio.SSLStream) else self._receive_plain
         while True:
             try:
-                data = await self.stream.receive_some(MAX_READ)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                data = await receive(MAX_READ)
+            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
                 return
             if not data:
                 return
@@ -206,6 +208,14 @@ class Link(TCPServer):
             self._backlog.add(bytes(data))
             if not await self._has_room():
                 return
+
+    async def _receive_plain(self, size: int) -> bytes:
+        # As the stream does it, but without asking the kernel first for what has hardly ever come already.
+        sock = self.writer.socket
+        while True:
+            await trio.lowlevel.wait_readable(sock)
+            with suppress(BlockingIOError):
+                return cast("bytes", sock._sock.recv(size))  # type: ignore[attr-defined]  # noqa: SLF001
 
     async def _has_room(self) -> bool:
         """Wait until there is room for more; False when the client has left meanwhile."""

@@ -34,7 +34,7 @@ def create_app(settings: Settings, *, engine: Engine | None = None, harden: bool
     app.url_map.merge_slashes = False  # a slash too many is a bad group name, not a redirect
     push = Triocast(app, settings, engine=engine, harden=harden)
     bound_bodies(app, settings)
-    fronts = SocketFront(PublishFront(app.asgi_app, push), push)  # type: ignore[arg-type]
+    fronts = PublishFront(SocketFront(app.asgi_app, push), push)  # type: ignore[arg-type]
     app.asgi_app = Forwarded(Gate(fronts), settings.trusted_proxies)  # type: ignore[method-assign, assignment]
     answer_errors_with_json(app)
     app.register_blueprint(routes(push))
