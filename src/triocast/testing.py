@@ -17,9 +17,9 @@ import trio
 import trio.testing
 from quart_trio import QuartTrio
 
-from triocast.connection import Disconnected
 from triocast.core.wire import RAW, Format, Told
 from triocast.errors import Close
+from triocast.transport import Disconnected
 
 Event = dict[str, Any]
 _T = TypeVar("_T")

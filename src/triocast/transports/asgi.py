@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 import trio
 
-from triocast.connection import Disconnected
 from triocast.core.wire import Format, Told
 from triocast.errors import Close
 from triocast.meters import Eviction
 from triocast.subscription import Outlet
+from triocast.transport import Disconnected
 
 Event = dict[str, Any]
 Receive = Callable[[], Awaitable[Event]]
