@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 
 import trio
 
+from triocast.core.message import Position
+from triocast.core.recovery import Wish
 from triocast.core.wire import Joined
 from triocast.errors import CRASHED, NORMAL, POLICY, RESTART, Close, ConnectionEnded, TooManyGroups
 from triocast.hub import Hub
@@ -20,6 +23,8 @@ from triocast.meters import Eviction
 from triocast.outbound import Outbound
 from triocast.subscription import Subscription
 from triocast.transport import Disconnected, Transport
+
+NO_WISHES: Mapping[str, Wish | None] = MappingProxyType({})
 
 logger = logging.getLogger("triocast.connection")
 
@@ -109,10 +114,11 @@ class Connection:
         self.end(Close(code, "").because(reason))
         await trio.lowlevel.checkpoint()  # in the connection's own block, the end of it
 
-    async def join(self, name: str) -> None:
+    async def join(self, name: str, wish: Wish | None = None) -> None:
         """Become a member of a group; harmless if it is one.
 
-        Raises `InvalidGroupName`, `TooManyGroups`, `ConnectionEnded`, `EngineError`. Cancelled, it has not joined.
+        With a `wish`, what follows that position (or the last messages) comes before the live messages. Raises
+        `InvalidGroupName`, `TooManyGroups`, `ConnectionEnded`, `EngineError`. Cancelled, it has not joined.
         """
         if name in self._subscriptions:
             await trio.lowlevel.checkpoint()
@@ -123,7 +129,7 @@ class Connection:
         self._check_open()
         self._subscriptions[name] = None
         try:
-            subscription = await self._hub.join(name, self)
+            subscription = await self._hub.join(name, self, wish)
         except BaseException:
             self._subscriptions.pop(name, None)
             raise
@@ -136,6 +142,8 @@ class Connection:
             self._subscriptions[name] = subscription
             if self.format.greets:
                 self._outbound.greet(subscription, self._greeting(subscription))
+            if wish is not None:
+                self.wake(subscription)
 
     async def leave(self, name: str) -> None:
         """Leave a group; nothing more of it is sent once this returns. Harmless if it is no member."""
@@ -194,12 +202,16 @@ class Connection:
         self.leave_groups()
         self._hub.expect_end(self)
 
-    async def open(self, groups: Iterable[str]) -> None:
+    async def open(self, groups: Iterable[str], wishes: Mapping[str, Wish | None]) -> None:
         """Join first, then accept: what is published from the moment that the client is told "open" reaches it."""
         for name in groups:
-            await self.join(name)
+            await self.join(name, wishes.get(name))
         self.opened = True
-        await self._transport.open()
+        await self._transport.open(self._starts())
+
+    def _starts(self) -> list[Position]:
+        joined = [subscription for subscription in self._subscriptions.values() if subscription is not None]
+        return [Position(each.group.log.epoch, each.start) for each in joined]
 
     async def read(self) -> None:
         """Drain what the client sends until it is gone, whatever the handler does."""
@@ -231,7 +243,7 @@ class Connection:
 
     def _greeting(self, subscription: Subscription) -> Joined:
         group = subscription.group
-        return Joined(group.name, group.log.epoch, subscription.cursor, group.policy.value, self.id)
+        return Joined(group.name, group.log.epoch, subscription.start, group.policy.value, self.id)
 
     def _leave(self, subscription: Subscription) -> None:
         self._outbound.forget(subscription)
@@ -252,10 +264,16 @@ class Connection:
 
 @asynccontextmanager
 async def open_connection(
-    hub: Hub, transport: Transport, groups: Iterable[str] = (), *, strict: bool = False
+    hub: Hub,
+    transport: Transport,
+    groups: Iterable[str] = (),
+    wishes: Mapping[str, Wish | None] = NO_WISHES,
+    *,
+    strict: bool = False,
 ) -> AsyncIterator[Connection]:
     """Admit a client to the hub, make it a member of `groups`, accept it, and run its connection around the block.
 
+    Before the live messages of a group it is given what `wishes` say for that.
     The block is cancelled when the client is gone or closed (one that reads messages first gets `close_timeout` to
     come to its own end). Leaving it, for whatever cause, leaves every group and closes the client: with 1000, or with
     1011 if the block raised, which goes on to the caller. A `strict` client is closed with 4010 instead of missing
@@ -267,7 +285,7 @@ async def open_connection(
     end = RESTART  # cancelled from outside, unless something below knows better
     crash: Exception | None = None
     try:
-        await connection.open(groups)
+        await connection.open(groups, wishes)
         async with trio.open_nursery() as nursery:
             connection.run_in(nursery)
             try:

@@ -139,11 +139,16 @@ class Group:
         held = self.log.weight_after(cursor) + self._inbox.weight
         return count < self._bounds.count and (count == 0 or held + weight <= self._bounds.weight)
 
-    def join(self, follower: Follower) -> Subscription:
-        """Make `follower` a member; it is given every message after the newest one there is now."""
+    def join(self, follower: Follower, *, hold: bool = False) -> Subscription:
+        """Make `follower` a member; it is given every message after the newest one there is now.
+
+        With `hold` nothing is given until its follower is woken by whoever holds it.
+        """
         subscription = Subscription(self, follower)
         self._members[subscription] = None
-        if follower.format.greets:  # not parked, or the broadcaster would write before the greeting
+        if hold:
+            self._lanes.hold(subscription)
+        elif follower.format.greets:  # not parked, or the broadcaster would write before the greeting
             self._lanes.hand_over(subscription)
         else:
             self._lanes.park(subscription)

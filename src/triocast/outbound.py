@@ -5,6 +5,7 @@ It joins and leaves nothing; its connection does.
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from typing import Protocol
 
@@ -13,11 +14,13 @@ import trio
 from triocast.bell import Bell
 from triocast.core.message import Gap
 from triocast.core.wire import Joined, Told
-from triocast.errors import MISSED, Close
+from triocast.errors import CRASHED, MISSED, Close, EngineError
 from triocast.group import WRITE_BUDGET
 from triocast.meters import Eviction
 from triocast.subscription import Subscription
 from triocast.transport import Transport
+
+logger = logging.getLogger("triocast.connection")
 
 
 class Owner(Protocol):
@@ -98,6 +101,10 @@ class Outbound:
                 # The reader learns the same from the transport, with the code.
                 self._owner.leave_groups()
                 return
+            except EngineError as error:
+                logger.warning("a client could not be given what it missed: %s", error)
+                self._owner.end(CRASHED)
+                return
             if not subscription.settle():
                 self._ready[subscription] = None
 
@@ -105,8 +112,10 @@ class Outbound:
         async with self.turn:  # also a checkpoint: a transport that never waits can't keep the event loop
             await self._transport.wait_writable()
             # Taken only now: who waits for a stalled client holds nothing, and what is taken is the newest there is.
+            recovered = await subscription.recover(WRITE_BUDGET) if subscription.recovery else None
             greeting = self._greetings.pop(subscription, None)
-            entries: list[Told] = [*([greeting] if greeting else ()), *subscription.take(WRITE_BUDGET)]
+            coming = subscription.take(WRITE_BUDGET) if recovered is None else recovered
+            entries: list[Told] = [*([greeting] if greeting else ()), *coming]
             missed = next((entry for entry in entries if isinstance(entry, Gap)), None) if self._strict else None
             if missed is not None:
                 entries = entries[: entries.index(missed)]

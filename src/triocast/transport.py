@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from triocast.core.message import Position
 from triocast.core.wire import Format, Told
 from triocast.errors import Close
 from triocast.meters import Eviction
@@ -31,8 +32,9 @@ class Transport(Protocol):
     format: Format
     outlet: Outlet | None
 
-    async def open(self) -> None:
-        """Accept the client; called once, before anything else."""
+    async def open(self, positions: Sequence[Position]) -> None:
+        """Accept the client; called once, before anything else. What it is given of its groups begins after
+        `positions`, which are in the order in which it named them."""
 
     async def wait_writable(self) -> None:
         """Write what is left of a frame that was begun, and wait until the client can take more. Raises as `send`."""
