@@ -99,6 +99,23 @@ async def test_the_history_page_shows_what_is_answered() -> None:
             assert await response.get_data(as_text=True) == answer, path
 
 
+async def test_the_recovery_page_shows_what_who_comes_back_is_given() -> None:
+    settings = Settings(history_size=2)
+    engine = MemoryEngine(settings, new_epoch=lambda: "f71eb2d3")
+    shown = block((DOCS / "recovery.md").read_text(), "snippet: recovery")
+    visits = re.findall(r"^(/ws\S+)\n((?:\{.+\n?)+)", shown, re.MULTILINE)
+    assert len(visits) == 2
+    async with simulate(create_app(settings, engine=engine, harden=False)) as world:
+        push: Triocast = world.app.extensions["triocast"]
+        for text in ("one", "two", "three", "four", "five"):
+            await push.group("prices").send(text)
+        for path, lines in visits:
+            client = await world.connect(path)
+            for line in lines.splitlines():
+                frame = await client.receive()
+                assert re.sub(r'"client":"[^"]+"', '"client":"CLIENT"', str(frame)) == line
+
+
 def test_the_settings_page_is_what_the_code_says() -> None:
     assert (DOCS / "settings.md").read_text() == page(), "python -m tests.docs_settings > docs/settings.md"
 
