@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.link.harness import TEXT, Client
+from tests.served import served as real
 from tests.web.test_formats import member, publish, served, told
-from triocast.testing import Client, World
+from triocast.testing import Client as MemoryClient
+from triocast.testing import World
 
 
 async def epoch_of(world: World, group: str) -> str:
@@ -14,7 +17,7 @@ async def epoch_of(world: World, group: str) -> str:
     return epoch
 
 
-def position(client: Client) -> bytes:
+def position(client: MemoryClient) -> bytes:
     return dict(client.accepted_headers)[b"triocast-position"]
 
 
@@ -101,3 +104,20 @@ async def test_what_makes_no_sense_is_refused_with_a_sentence_that_says_what_doe
         closed = await (await member(world, f"/ws?{query}")).wait_closed()
         assert closed.code == 1008
         assert closed.reason.startswith(("since is EPOCH:OFFSET", "last is how many"))
+
+
+async def test_over_a_real_socket_what_was_missed_comes_before_what_is_live() -> None:
+    async with real() as world:
+        for number in range(3):
+            await world.publish("a", b"%d" % number)
+        client = Client(await world.connect())
+        await client.send(
+            b"GET /ws/a?last=2 HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        head = await client.until(b"\r\n\r\n")
+        epoch = (await world.hub.info("a")).epoch
+        assert f"triocast-position: {epoch}:1\r\n".encode() in head
+        await world.publish("a", b"live")
+        assert [await client.frame() for _ in range(3)] == [(TEXT, b"1"), (TEXT, b"2"), (TEXT, b"live")]
+        client.reset()
