@@ -398,7 +398,7 @@ class Simulation:
             assert hub._pins.used <= self.settings.pinned_bytes
             for life in self.lives:
                 self._check_patience(life)
-                assert life.connection is None or len(life.connection._ready) <= len(self.groups)
+                assert life.connection is None or len(life.connection._outbound) <= len(self.groups)
             with trio.move_on_after(0.5):
                 await self.leaving.wait()
 

@@ -16,10 +16,10 @@ from typing import Any
 import trio
 import trio.testing
 
-from triocast.connection import Transport
 from triocast.core.wire import Format
 from triocast.link import Handle, writing
 from triocast.meters import Eviction
+from triocast.transport import Transport
 from triocast.transports.direct import DirectTransport
 from triocast.transports.portable import PortableTransport
 

@@ -279,7 +279,7 @@ async def test_a_stalled_client_that_comes_and_goes_leaves_nothing_to_do_behind(
         await hub.publish("a", Draft.of("x"))
         await trio.testing.wait_all_tasks_blocked()
         await connection.leave("a")
-    assert len(connection._ready) == 0
+    assert len(connection._outbound) == 0
 
 
 async def test_too_many_groups_is_an_error_that_names_the_limit(nursery: trio.Nursery) -> None:

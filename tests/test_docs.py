@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,9 +16,12 @@ import trio
 from tests.docs_settings import page
 from tests.e2e.processes import tool
 from tests.walkthrough import README, block, steps, walk
+from triocast import Draft, Kind, Settings, Triocast
+from triocast.engines.memory import MemoryEngine
 from triocast.errors import CLOSES
 from triocast.settings import load
 from triocast.testing import run_seeded, simulate
+from triocast.web import create_app
 
 ROOT = README.parent
 DOCS = ROOT / "docs"
@@ -65,6 +69,51 @@ def test_the_library_page_runs_from_top_to_bottom() -> None:
     names: dict[str, object] = {"__name__": "snippet"}
     for number, source in enumerate(blocks):
         exec(compile(source, f"library.md block {number}", "exec"), names)
+
+    async def read_history() -> None:
+        app: Any = names["app"]
+        everything_after: Any = names["everything_after"]
+        async with simulate(app):
+            positions = [await app.extensions["triocast"].group("room:b").send(number) for number in range(250)]
+            found = await everything_after("b", f"{positions[0].epoch}:{positions[0].offset}")
+            assert found == [b"149 are no longer kept", *(b"%d" % number for number in range(150, 250))]
+
+    run_seeded(read_history, seed=1)
+
+
+async def test_the_history_page_shows_what_is_answered() -> None:
+    settings = Settings(history_size=3)
+    engine = MemoryEngine(settings, new_epoch=lambda: "f71eb2d3")
+    shown = block((DOCS / "http.md").read_text(), "snippet: history")
+    exchanges = re.findall(r"^GET (\S+)\n(.+)$", shown, re.MULTILINE)
+    assert len(exchanges) >= 5
+    async with simulate(create_app(settings, engine=engine, harden=False)) as world:
+        push: Triocast = world.app.extensions["triocast"]
+        for _ in range(41):
+            await push.group("prices").send("not shown")
+        await push.group("prices").send("text is a string")
+        await push.group("prices").send(Draft.parse(Kind.JSON, b'{"json is": ["embedded", 1.10]}'), key="EUR")
+        await push.group("prices").send(b"\x00\xff")
+        for path, answer in exchanges:
+            response = await world.http.get(path)
+            assert await response.get_data(as_text=True) == answer, path
+
+
+async def test_the_recovery_page_shows_what_who_comes_back_is_given() -> None:
+    settings = Settings(history_size=2)
+    engine = MemoryEngine(settings, new_epoch=lambda: "f71eb2d3")
+    shown = block((DOCS / "recovery.md").read_text(), "snippet: recovery")
+    visits = re.findall(r"^(/ws\S+)\n((?:\{.+\n?)+)", shown, re.MULTILINE)
+    assert len(visits) == 2
+    async with simulate(create_app(settings, engine=engine, harden=False)) as world:
+        push: Triocast = world.app.extensions["triocast"]
+        for text in ("one", "two", "three", "four", "five"):
+            await push.group("prices").send(text)
+        for path, lines in visits:
+            client = await world.connect(path)
+            for line in lines.splitlines():
+                frame = await client.receive()
+                assert re.sub(r'"client":"[^"]+"', '"client":"CLIENT"', str(frame)) == line
 
 
 def test_the_settings_page_is_what_the_code_says() -> None:

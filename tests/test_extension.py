@@ -331,7 +331,8 @@ def test_the_public_names_are_these() -> None:
     modules = {name for name in public if isinstance(getattr(triocast, name), type(triocast))}
     assert public - modules == {
         *("Close", "Connection", "ConnectionEnded", "Draft", "EngineError", "Gap", "GapReason", "GroupHandle"),
-        *("GroupInfo", "GroupSettings", "InvalidGroupName", "InvalidMessage", "Kind", "Message", "MessageTooLarge"),
+        *("GroupInfo", "GroupSettings", "History", "InvalidGroupName", "InvalidMessage", "InvalidPosition", "Kind"),
+        *("Message", "MessageTooLarge"),
         *(
             "NotRunning",
             "Overloaded",

@@ -46,7 +46,6 @@ async def publish_and_go(world: Served) -> None:
             await client.until(b"}")
 
 
-
 async def upgraded(world: Served) -> Client:
     client = Client(await world.connect())
     await client.send(
@@ -73,7 +72,7 @@ async def test_a_connection_that_is_over_leaves_no_cycle(visit: Callable[[Served
         gc.collect()
         ours = [type(each).__qualname__ for each in gc.garbage if type(each).__module__.startswith("triocast")]
         assert ours == []
-        # A connection is some 400 objects, of trio's and Hypercorn's too; what is below one for all is somebody's cache.
+        # A connection is some 400 objects, of trio's and Hypercorn's too; a few are somebody's cache.
         assert len(gc.garbage) < 100 * ROUNDS
 
 

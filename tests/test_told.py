@@ -132,7 +132,7 @@ async def test_a_group_that_is_left_before_its_greeting_is_never_heard_of(
                 await connection.join("a")
                 await connection.leave("a")
             await connection.join("b")
-            assert len(connection._greetings) == len(connection._ready) == 1
+            assert len(connection._outbound._greetings) == len(connection._outbound) == 1
             transport.resume()
             await trio.testing.wait_all_tasks_blocked()
             assert told(transport) == ["b@0"]

@@ -14,6 +14,7 @@ from triocast.errors import ConnectionEnded as ConnectionEnded
 from triocast.errors import EngineError as EngineError
 from triocast.errors import InvalidGroupName as InvalidGroupName
 from triocast.errors import InvalidMessage as InvalidMessage
+from triocast.errors import InvalidPosition as InvalidPosition
 from triocast.errors import MessageTooLarge as MessageTooLarge
 from triocast.errors import NotRunning as NotRunning
 from triocast.errors import Overloaded as Overloaded
@@ -24,5 +25,6 @@ from triocast.errors import TriocastError as TriocastError
 from triocast.extension import GroupHandle as GroupHandle
 from triocast.extension import Triocast as Triocast
 from triocast.group import GroupInfo as GroupInfo
+from triocast.history import History as History
 from triocast.settings import GroupSettings as GroupSettings
 from triocast.settings import Settings as Settings

@@ -1,4 +1,4 @@
-"""One client's connection: a nursery with a reader that always drains and a writer that brings cursors forward.
+"""One client's connection: a nursery with a reader that always drains, and a writer where there is something to write.
 
 It knows neither HTTP nor WebSocket; a transport does.
 """
@@ -7,64 +7,26 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Protocol
+from types import MappingProxyType
 
 import trio
 
-from triocast.bell import Bell
-from triocast.core.message import Gap
-from triocast.core.wire import Format, Joined, Told
-from triocast.errors import CRASHED, MISSED, NORMAL, POLICY, RESTART, Close, ConnectionEnded, TooManyGroups
-from triocast.group import WRITE_BUDGET
+from triocast.core.message import Position
+from triocast.core.recovery import Wish
+from triocast.core.wire import Joined
+from triocast.errors import CRASHED, NORMAL, POLICY, RESTART, Close, ConnectionEnded, TooManyGroups
 from triocast.hub import Hub
 from triocast.inbound import Inbound
 from triocast.meters import Eviction
-from triocast.subscription import Outlet, Subscription
+from triocast.outbound import Outbound
+from triocast.subscription import Subscription
+from triocast.transport import Disconnected, Transport
+
+NO_WISHES: Mapping[str, Wish | None] = MappingProxyType({})
 
 logger = logging.getLogger("triocast.connection")
-
-
-class Disconnected(Exception):
-    """The client is gone: it closed with `code` and `reason`, or vanished (1006), or was reset as `eviction` says."""
-
-    def __init__(self, code: int = 1006, reason: str = "", eviction: Eviction | None = None) -> None:
-        super().__init__(code, reason)
-        self.code = code
-        self.reason = reason
-        self.eviction = eviction
-
-
-class Transport(Protocol):
-    """A way out to one client. Each passes the suite in `tests/transports`."""
-
-    name: str
-    format: Format
-    outlet: Outlet | None
-
-    async def open(self) -> None:
-        """Accept the client; called once, before anything else."""
-
-    async def wait_writable(self) -> None:
-        """Write what is left of a frame that was begun, and wait until the client can take more. Raises as `send`."""
-
-    async def send(self, told: Sequence[Told]) -> None:
-        """Write messages and gaps, in order. Raises `trio.BrokenResourceError` when the client is gone; cancelled,
-        the transport is of no more use."""
-
-    async def send_data(self, data: str | bytes) -> None:
-        """Write a message for this client alone; otherwise as `send`."""
-
-    async def receive(self) -> str | bytes:
-        """Wait for what the client sends. Raises `Disconnected` once it is gone; cancelled, nothing is lost."""
-
-    async def close(self, close: Close) -> None:
-        """Tell the client that it is over, and why."""
-
-    def abort(self) -> None:
-        """Cut the client off, whatever is being written."""
 
 
 class Connection:
@@ -80,17 +42,12 @@ class Connection:
         self._transport = transport
         self.format = transport.format
         self.outlet = transport.outlet
-        self.strict = strict
         settings = hub.settings
         self._inbound = Inbound(settings.max_inbound, settings.max_inbound_bytes)
         self._subscriptions: dict[str, Subscription | None] = {}  # None while joining
-        self._ready: OrderedDict[Subscription, None] = OrderedDict()  # in the order they were woken
-        self._greetings: dict[Subscription, Joined] = {}  # still to be told, before anything else of the group
-        self._work = Bell()  # where the writer rests
-        self._writing = False
-        self._nursery: trio.Nursery | None = None  # while tasks can be started
+        self._outbound = Outbound(transport, self, strict=strict)
+        self._nursery: trio.Nursery | None = None  # while it can be cancelled
         self._stopped = False
-        self._turn = trio.Lock()
         self._close: Close | None = None
         self._gone: Disconnected | None = None
 
@@ -142,11 +99,11 @@ class Connection:
         """
         if self.ended:
             raise ConnectionEnded(f"connection {self.id} is over")
-        async with self._turn:
+        async with self._outbound.turn:
             try:
                 await self._transport.send_data(data)
             except trio.BrokenResourceError as error:
-                self._leave_groups()
+                self.leave_groups()
                 raise ConnectionEnded(f"the client of connection {self.id} is gone") from error
             except trio.Cancelled:
                 self.end(CRASHED)
@@ -157,10 +114,11 @@ class Connection:
         self.end(Close(code, "").because(reason))
         await trio.lowlevel.checkpoint()  # in the connection's own block, the end of it
 
-    async def join(self, name: str) -> None:
+    async def join(self, name: str, wish: Wish | None = None) -> None:
         """Become a member of a group; harmless if it is one.
 
-        Raises `InvalidGroupName`, `TooManyGroups`, `ConnectionEnded`, `EngineError`. Cancelled, it has not joined.
+        With a `wish`, what follows that position (or the last messages) comes before the live messages. Raises
+        `InvalidGroupName`, `TooManyGroups`, `ConnectionEnded`, `EngineError`. Cancelled, it has not joined.
         """
         if name in self._subscriptions:
             await trio.lowlevel.checkpoint()
@@ -171,7 +129,7 @@ class Connection:
         self._check_open()
         self._subscriptions[name] = None
         try:
-            subscription = await self._hub.join(name, self)
+            subscription = await self._hub.join(name, self, wish)
         except BaseException:
             self._subscriptions.pop(name, None)
             raise
@@ -183,7 +141,9 @@ class Connection:
         else:
             self._subscriptions[name] = subscription
             if self.format.greets:
-                self._greetings[subscription] = self._greeting(subscription)
+                self._outbound.greet(subscription, self._greeting(subscription))
+            if wish is not None:
+                self.wake(subscription)
 
     async def leave(self, name: str) -> None:
         """Leave a group; nothing more of it is sent once this returns. Harmless if it is no member."""
@@ -196,21 +156,24 @@ class Connection:
 
     def wake(self, subscription: Subscription) -> None:
         """Take note that there is something to take; the writer does the rest."""
-        self._ready[subscription] = None
-        if self._work.awaited:
-            self._work.ring()
-        elif self._nursery is not None and not self._writing:
-            self._start_writing(self._nursery)
+        self._outbound.wake(subscription)
 
     def end(self, close: Close) -> None:
         """End the connection, telling its client why; later calls change nothing."""
         if self.ended:
             return
         self._close = close
-        self._leave_groups()
+        self.leave_groups()
         self._inbound.end()
         self._hub.expect_end(self)
         self._stop()
+
+    def leave_groups(self) -> None:
+        """Leave every group: nothing more will reach the client."""
+        while self._subscriptions:
+            _, subscription = self._subscriptions.popitem()
+            if subscription is not None:
+                self._leave(subscription)
 
     def abort(self) -> None:
         """Cut the connection off at once."""
@@ -223,8 +186,7 @@ class Connection:
         """Start the reader now, and the writer once there is something for it to write."""
         self._nursery = nursery
         nursery.start_soon(self.read)
-        if self._ready:
-            self._start_writing(nursery)
+        self._outbound.run_in(nursery)
         if self._stopped:
             self._stop()
 
@@ -236,19 +198,20 @@ class Connection:
     def leave_block(self) -> None:
         """The handler is done: start nothing more, and leave every group, though a write may still be under way."""
         self._nursery = None
-        self._leave_groups()
+        self._outbound.stop()
+        self.leave_groups()
         self._hub.expect_end(self)
 
-    def _start_writing(self, nursery: trio.Nursery) -> None:
-        self._writing = True
-        nursery.start_soon(self.write)
-
-    async def open(self, groups: Iterable[str]) -> None:
+    async def open(self, groups: Iterable[str], wishes: Mapping[str, Wish | None]) -> None:
         """Join first, then accept: what is published from the moment that the client is told "open" reaches it."""
         for name in groups:
-            await self.join(name)
+            await self.join(name, wishes.get(name))
         self.opened = True
-        await self._transport.open()
+        await self._transport.open(self._starts())
+
+    def _starts(self) -> list[Position]:
+        joined = [subscription for subscription in self._subscriptions.values() if subscription is not None]
+        return [Position(each.group.log.epoch, each.start) for each in joined]
 
     async def read(self) -> None:
         """Drain what the client sends until it is gone, whatever the handler does."""
@@ -271,64 +234,19 @@ class Connection:
         self._gone = gone.with_traceback(None)  # or it would keep us, and we it
         if gone.eviction is not None:
             self._hub.meters.evict(gone.eviction)
-        self._leave_groups()
+        self.leave_groups()
         self._inbound.end()
         self._hub.expect_end(self)
         if self._inbound.used:  # let the handler take what is left and come to its own end
             await trio.sleep(self._hub.settings.close_timeout)
         self._stop()
 
-    async def write(self) -> None:
-        """Bring the cursors of groups that have something forward, one group after the other.
-
-        It begins with the first that has: most clients keep up, and the broadcaster writes to them.
-        """
-        while True:
-            while not self._ready:
-                await self._work.wait()
-            subscription, _ = self._ready.popitem(last=False)
-            try:
-                await self._write_some(subscription)
-            except trio.BrokenResourceError:
-                # The reader learns the same from the transport, with the code; nothing can be sent any more.
-                self._leave_groups()
-                return
-            if not subscription.settle():
-                self._ready[subscription] = None
-
-    async def _write_some(self, subscription: Subscription) -> None:
-        async with self._turn:  # also a checkpoint: a transport that never waits can't keep the event loop
-            await self._transport.wait_writable()
-            # Taken only now: who waits for a stalled client holds nothing, and what is taken is the newest there is.
-            greeting = self._greetings.pop(subscription, None)
-            entries: list[Told] = [*([greeting] if greeting else ()), *subscription.take(WRITE_BUDGET)]
-            missed = next((entry for entry in entries if isinstance(entry, Gap)), None) if self.strict else None
-            if missed is not None:
-                entries = entries[: entries.index(missed)]
-            if entries:
-                await self._transport.send(entries)
-            if missed is not None:
-                self._end_missing(subscription, missed)
-
-    def _end_missing(self, subscription: Subscription, missed: Gap) -> None:
-        subscription.group.evicted += 1
-        self._hub.meters.evict(Eviction.MISSED)
-        reason = f"missed {missed.first} to {missed.last} ({missed.reason.value}), come back: {missed.group}"
-        self.end(MISSED.because(reason))
-
     def _greeting(self, subscription: Subscription) -> Joined:
         group = subscription.group
-        return Joined(group.name, group.log.epoch, subscription.cursor, group.policy.value, self.id)
-
-    def _leave_groups(self) -> None:
-        while self._subscriptions:
-            _, subscription = self._subscriptions.popitem()
-            if subscription is not None:
-                self._leave(subscription)
+        return Joined(group.name, group.log.epoch, subscription.start, group.policy.value, self.id)
 
     def _leave(self, subscription: Subscription) -> None:
-        self._ready.pop(subscription, None)  # a stalled client that comes and goes must not fill it
-        self._greetings.pop(subscription, None)
+        self._outbound.forget(subscription)
         self._hub.leave(subscription)
 
     def _check_open(self) -> None:
@@ -338,7 +256,7 @@ class Connection:
     async def finish(self, close: Close) -> None:
         """Leave every group and say goodbye within `close_timeout`, with `close` unless another reason came first."""
         self.end(close)
-        self._leave_groups()
+        self.leave_groups()
         if self.opened and self._gone is None and self._close is not None:
             with trio.move_on_after(self._hub.settings.close_timeout, shield=True):
                 await self._transport.close(self._close)
@@ -346,10 +264,16 @@ class Connection:
 
 @asynccontextmanager
 async def open_connection(
-    hub: Hub, transport: Transport, groups: Iterable[str] = (), *, strict: bool = False
+    hub: Hub,
+    transport: Transport,
+    groups: Iterable[str] = (),
+    wishes: Mapping[str, Wish | None] = NO_WISHES,
+    *,
+    strict: bool = False,
 ) -> AsyncIterator[Connection]:
     """Admit a client to the hub, make it a member of `groups`, accept it, and run its connection around the block.
 
+    Before the live messages of a group it is given what `wishes` say for that.
     The block is cancelled when the client is gone or closed (one that reads messages first gets `close_timeout` to
     come to its own end). Leaving it, for whatever cause, leaves every group and closes the client: with 1000, or with
     1011 if the block raised, which goes on to the caller. A `strict` client is closed with 4010 instead of missing
@@ -361,7 +285,7 @@ async def open_connection(
     end = RESTART  # cancelled from outside, unless something below knows better
     crash: Exception | None = None
     try:
-        await connection.open(groups)
+        await connection.open(groups, wishes)
         async with trio.open_nursery() as nursery:
             connection.run_in(nursery)
             try:

@@ -35,6 +35,13 @@ class InvalidMessage(TriocastError, ValueError):
     status = 400
 
 
+class InvalidPosition(TriocastError, ValueError):
+    """The text is no position in a group's log."""
+
+    code = "invalid_position"
+    status = 400
+
+
 class UnsupportedKind(TriocastError, ValueError):
     """The content type names no kind of message: neither text, json nor binary."""
 

@@ -16,14 +16,17 @@ from werkzeug.exceptions import HTTPException
 
 from triocast import link
 from triocast.connection import Connection
-from triocast.core.message import Draft, Receipt
+from triocast.core.message import Draft, Position, Receipt
 from triocast.core.names import check_group_name
+from triocast.core.positions import parse_since
+from triocast.core.recovery import wish_of, wishes_of
 from triocast.core.wire import FORMATS, FormatName
 from triocast.door import DOOR, Door, open_door
 from triocast.engines import Engine
 from triocast.engines.memory import MemoryEngine
 from triocast.errors import NotRunning, TriocastError
 from triocast.group import GroupInfo
+from triocast.history import PAGE, History
 from triocast.hub import Hub
 from triocast.problems import problem
 from triocast.reception import Arrival, Reception
@@ -42,13 +45,18 @@ class GroupHandle:
     def __repr__(self) -> str:
         return f"<GroupHandle {self.name!r}>"
 
-    async def add(self, connection: Connection) -> None:
+    async def add(
+        self, connection: Connection, *, since: Position | str | None = None, last: int | None = None
+    ) -> None:
         """Make `connection` a member: it gets every message sent after this returns, in order, each once.
 
-        Adding a member again is harmless. Raises `TooManyGroups`, `ConnectionEnded`, `EngineError`. Cancelled, it
-        has not joined.
+        Before those it is given what follows the position `since`, or the `last` messages, as far as they are kept: in
+        order, with nothing missing or doubled in between, and a gap for what can't be recovered. Adding a member again
+        is harmless and gives it nothing. Raises `InvalidPosition`, `TooManyGroups`, `ConnectionEnded`, `EngineError`.
+        Cancelled, it has not joined.
         """
-        await connection.join(self.name)
+        position = parse_since(since) if isinstance(since, str) else since
+        await connection.join(self.name, wish_of(position, last))
 
     async def discard(self, connection: Connection) -> None:
         """End the membership of `connection`; harmless if it is no member. Nothing more is written once it returns."""
@@ -65,6 +73,18 @@ class GroupHandle:
         # A handler that sends in a loop must not be faster than the tasks that write to its clients.
         await trio.lowlevel.checkpoint()
         return await self._hub.publish(self.name, draft)
+
+    async def history(
+        self, *, since: Position | str | None = None, limit: int = PAGE, reverse: bool = False
+    ) -> History:
+        """Return what is kept of what followed the position `since`, oldest first, or of all; a page at a time.
+
+        With `reverse` the newest come first, and what came before `since`. What is no longer kept is named by a gap.
+        A page has at most `limit` messages (1 to 1,000), fewer if they are heavy; go on with `since=page.next` until
+        that is None. Raises `InvalidPosition`, `ValueError` for a limit out of bounds, `EngineError`.
+        """
+        position = parse_since(since) if isinstance(since, str) else since
+        return await self._hub.history(self.name, position, limit, reverse=reverse)
 
     async def info(self) -> GroupInfo:
         """Describe the group as it is now."""
@@ -126,11 +146,16 @@ class Triocast:
         subprotocol: str | None = None,
         format: FormatName = "raw",  # noqa: A002 - as the query parameter is called
         strict: bool = False,
+        since: Mapping[str, Position | str] | None = None,
+        last: int | None = None,
     ) -> AsyncIterator[Connection]:
         """In a WebSocket handler: check the Origin, accept the client, and run its connection around the block.
 
         The client is a member of `groups` before it is accepted, so that it misses nothing from its "open" on; more
         can be added in the block. `headers` and `subprotocol` go into the answer to the handshake.
+
+        A group in `since` begins with what follows that position, the others with their `last` messages, as `add` does.
+        Where each begins is said in the answer's header `Triocast-Position`.
 
         With `format="json"` the client is given each message as one JSON object with group and offset, and gaps in
         their place (docs/http.md); with `"raw"` payloads and nothing else. With `strict` it is closed with 4010
@@ -144,13 +169,15 @@ class Triocast:
         """
         if format not in FORMATS:
             raise ValueError(f"no such format: {format!r}; there are {', '.join(FORMATS)}")
+        positions = {name: parse_since(each) if isinstance(each, str) else each for name, each in (since or {}).items()}
+        wishes = wishes_of(groups, positions, last)
         opened = False
         current = cast("Any", websocket)._get_current_object()  # noqa: SLF001 - how Werkzeug's proxies are read
         receive, send = _door(current.scope).take()
         answer = _QuartsAnswer(current, dict(headers or {}), subprotocol)
         arrival = Arrival(current.scope, receive, send, answer)
         try:
-            async with self.reception.connection(arrival, groups, format, strict=strict) as connection:
+            async with self.reception.connection(arrival, groups, wishes, format, strict=strict) as connection:
                 opened = True
                 yield connection
         except TriocastError as error:
@@ -182,8 +209,8 @@ class _QuartsAnswer:
         self._headers = headers
         self._subprotocol = subprotocol
 
-    async def accept(self) -> None:
-        await self._websocket.accept(self._headers, self._subprotocol)
+    async def accept(self, headers: Mapping[str, str]) -> None:
+        await self._websocket.accept({**self._headers, **headers}, self._subprotocol)
 
     async def close(self, code: int, reason: str = "") -> None:
         await self._websocket.close(code, reason)

@@ -12,21 +12,21 @@ from dataclasses import dataclass
 import trio
 
 from triocast.core.log import Bounds, Entry, GroupLog, first_of
-from triocast.core.message import Gap, GapReason, Message, Position, Receipt
+from triocast.core.message import Gap, GapReason, Position, Receipt
 from triocast.core.overflow import Evict, Policy, judge, would_fall_off
 from triocast.engines import Engine
 from triocast.errors import CRASHED, RESTART, EngineError
 from triocast.gate import Gate
-from triocast.inbox import Inbox, InboxClosed, Recall
+from triocast.gatherer import Gatherer
+from triocast.inbox import Inbox, Item, Recall
 from triocast.lanes import Lanes
 from triocast.meters import Meters
 from triocast.pins import Pins
+from triocast.receipts import Receipts
 from triocast.settings import GroupSettings
 from triocast.subscription import Follower, Subscription
 
 WRITE_BUDGET = 64 * 1024  # bytes given to a member in one write; a control frame waits for no more than this
-RECALL_AFTER = 1.0  # seconds until a message that the engine took but did not deliver is fetched
-QUIET_TURNS = 3  # turns of the event loop without a publish until a round begins
 FETCH = 256  # messages fetched at once to fill a hole
 
 logger = logging.getLogger("triocast.group")
@@ -71,15 +71,14 @@ class Group:
         self._bounds = Bounds(settings.max_lag, settings.max_lag_bytes)
         self._engine = engine
         self._inbox = Inbox(settings.inbox)
+        self._gatherer = Gatherer(self._inbox)
+        self._receipts = Receipts(self._inbox, at_once=engine.at_once)
         self._members: dict[Subscription, None] = {}  # dicts, not sets: their order is the same in every run
         self._lanes = Lanes()
         self._fresh: list[Entry] = []  # appended to the log, not yet given to anybody
         self._fresh_weight = 0
         self._round_count = max(1, settings.max_lag // 4)
-        self._waiting: dict[int, _Waiter] = {}
         self._scope = trio.CancelScope()
-        self._last_round = 0.0  # seconds
-        self._last_count = 0  # items of the last round
 
     def __repr__(self) -> str:
         if not self.opened.is_set():
@@ -140,11 +139,16 @@ class Group:
         held = self.log.weight_after(cursor) + self._inbox.weight
         return count < self._bounds.count and (count == 0 or held + weight <= self._bounds.weight)
 
-    def join(self, follower: Follower) -> Subscription:
-        """Make `follower` a member; it is given every message after the newest one there is now."""
+    def join(self, follower: Follower, *, hold: bool = False) -> Subscription:
+        """Make `follower` a member; it is given every message after the newest one there is now.
+
+        With `hold` nothing is given until its follower is woken by whoever holds it.
+        """
         subscription = Subscription(self, follower)
         self._members[subscription] = None
-        if follower.format.greets:  # not parked, or the broadcaster would write before the greeting
+        if hold:
+            self._lanes.hold(subscription)
+        elif follower.format.greets:  # not parked, or the broadcaster would write before the greeting
             self._lanes.hand_over(subscription)
         else:
             self._lanes.park(subscription)
@@ -179,15 +183,15 @@ class Group:
                     self.log = GroupLog(start, self._bounds, keyed=self.policy is Policy.LATEST)
                     self.opened.set()
                     while True:
-                        items = await self._gather()
+                        items = await self._gatherer.gather()
                         since = self._inbox.waited_since()
                         began = trio.current_time()
                         await self._broadcast(items)
                         self._inbox.done(items)
                         self.gate.progressed()
                         ended = trio.current_time()
-                        self._last_round = ended - began
-                        self.meters.round(self._last_round, [ended - each for each in since])
+                        self._gatherer.last_round = ended - began
+                        self.meters.round(self._gatherer.last_round, [ended - each for each in since])
         except Exception as error:
             logger.exception("group failed; its members are closed", extra={"group": self.name})
             self.failure = error
@@ -205,48 +209,9 @@ class Group:
         if not self.opened.is_set() or self.ended or self.log.top >= offset or self.log.epoch != position.epoch:
             await trio.lowlevel.checkpoint()
             return self._receipt(position, self.subscribers, self.behind)
-        waiter = self._waiting.setdefault(offset, _Waiter())
-        try:
-            if self._engine.at_once:
-                await waiter.done.wait()
-            while not waiter.done.is_set():
-                with trio.CancelScope(deadline=trio.current_time() + RECALL_AFTER):
-                    await waiter.done.wait()
-                    break
-                await self._recall(offset)
-        finally:
-            self._waiting.pop(offset, None)
-        return self._receipt(position, waiter.subscribers, waiter.behind)
+        return self._receipt(position, *await self._receipts.wait(offset))
 
-    async def _recall(self, offset: int) -> None:
-        try:
-            await self._inbox.reserve()
-        except InboxClosed:
-            return
-        self._inbox.put_nowait(Recall(offset))
-
-    async def _gather(self) -> list[Message | Recall]:
-        """Take what waits, and what other publishers are about to deliver: a round costs a write for every member.
-
-        Waits for a few quiet turns of the event loop, and never longer than the last round took: longer waiting would
-        raise throughput further and ruin latency.
-        """
-        items = await self._inbox.take()
-        several = len(items) > 1 or self._last_count > 1
-        self._last_count = len(items)
-        if not several:  # one publisher, who waits for this round before it says more
-            return items
-        until = trio.current_time() + self._last_round
-        quiet = 0
-        while quiet < QUIET_TURNS and trio.current_time() < until:
-            await trio.lowlevel.checkpoint()
-            more = self._inbox.take_nowait()
-            items += more
-            quiet = 0 if more else quiet + 1
-        self._last_count = len(items)
-        return items
-
-    async def _broadcast(self, items: list[Message | Recall]) -> None:
+    async def _broadcast(self, items: list[Item]) -> None:
         """Put all that waits into the log, and give it to the members a write's worth at a time.
 
         Not all at once: a round larger than a member may lag would make laggards of those who keep up.
@@ -287,8 +252,7 @@ class Group:
         self.log.append(entry, trio.current_time())
         self._fresh.append(entry)
         self._fresh_weight += entry.weight
-        if self._waiting:
-            self._resolve(entry, subscribers, behind)
+        self._receipts.resolve(entry, subscribers, behind)
 
     async def _serve(self) -> None:
         """Give what was appended since the last time to everybody who was caught up then."""
@@ -312,40 +276,14 @@ class Group:
             if subscription.frozen is None and would_fall_off(subscription.cursor, self.log, entry):
                 subscription.freeze(self.pins)
 
-    def _resolve(self, entry: Entry, subscribers: int, behind: int) -> None:
-        if isinstance(entry, Message):
-            waiters = [self._waiting.get(entry.offset)]
-        else:
-            waiters = [waiter for offset, waiter in self._waiting.items() if entry.first <= offset <= entry.last]
-        for waiter in waiters:
-            if waiter is not None:
-                waiter.resolve(subscribers, behind)
-
     def _end(self) -> None:
         self._inbox.close()
         self.gate.progressed()
         self.opened.set()
-        for waiter in self._waiting.values():
-            waiter.resolve(self.subscribers, self.behind)
+        self._receipts.resolve_all(self.subscribers, self.behind)
         for subscription in list(self._members):
             self.leave(subscription)
             subscription.follower.end(RESTART if self.failure is None else CRASHED)
 
     def _receipt(self, position: Position, subscribers: int, behind: int) -> Receipt:
         return Receipt(self.name, position.epoch, position.offset, subscribers, behind)
-
-
-class _Waiter:
-    """A publisher that waits for its receipt."""
-
-    __slots__ = ("behind", "done", "subscribers")
-
-    def __init__(self) -> None:
-        self.done = trio.Event()
-        self.subscribers = 0
-        self.behind = 0
-
-    def resolve(self, subscribers: int, behind: int) -> None:
-        if not self.done.is_set():
-            self.subscribers, self.behind = subscribers, behind
-            self.done.set()

@@ -15,11 +15,14 @@ import trio
 from triocast.core.message import Draft, Position, Receipt
 from triocast.core.names import check_group_name
 from triocast.core.overflow import Policy
+from triocast.core.recovery import Wish
 from triocast.engines import Engine
 from triocast.errors import RESTART, Close, EngineError, NotRunning, ShuttingDown, TooManyConnections
 from triocast.group import Group, GroupInfo
+from triocast.history import PAGE, History, read_history
 from triocast.meters import Meters
 from triocast.pins import Pins
+from triocast.recovery import plan_recovery
 from triocast.settings import Settings
 from triocast.subscription import Follower, Subscription
 
@@ -129,10 +132,12 @@ class Hub:
 
     # Groups
 
-    async def join(self, name: str, follower: Follower) -> Subscription:
+    async def join(self, name: str, follower: Follower, wish: Wish | None = None) -> Subscription:
         """Make `follower` a member of the group, which is opened if it is the first.
 
-        Raises `InvalidGroupName`, and `EngineError` if the engine can't be reached. Cancelled, nobody has joined.
+        With a `wish` it is given that before the live messages, which it is given from the moment of joining on: no
+        gap between, and nothing twice. Raises `InvalidGroupName`, and `EngineError` if the engine can't be reached.
+        Cancelled, nobody has joined.
         """
         check_group_name(name)
         group = self._groups.get(name) or self._open(name)
@@ -141,10 +146,24 @@ class Hub:
             await group.opened.wait()
             if group.ended:
                 raise EngineError(f"group {name!r} could not be joined") from group.failure
-            return group.join(follower)
+            subscription = group.join(follower, hold=wish is not None)
+            if wish is not None:
+                await self._recover(subscription, wish)
+            return subscription
         finally:
             group.joining -= 1
             self._retire_unused(group)
+
+    async def _recover(self, subscription: Subscription, wish: Wish) -> None:
+        group = subscription.group
+        at = Position(group.log.epoch, subscription.cursor)
+        limit = self.settings.for_group(group.name).recovery_limit
+        try:
+            recovery = await plan_recovery(self.engine, group.name, wish, at, limit)
+        except BaseException:
+            group.leave(subscription)
+            raise
+        subscription.recover_with(recovery)
 
     def leave(self, subscription: Subscription) -> None:
         """End a membership; the last one ends its group."""
@@ -189,6 +208,15 @@ class Hub:
         position = await self.engine.position(name)
         policy = self.settings.for_group(name).policy.value
         return GroupInfo(name, 0, position.epoch, position.offset, 0, policy)
+
+    async def history(
+        self, name: str, since: Position | None = None, limit: int = PAGE, *, reverse: bool = False
+    ) -> History:
+        """Return a page of what the engine keeps of a group, as `read_history` says; a group that nobody knows has
+        the empty epoch and no messages."""
+        check_group_name(name)
+        self._running()
+        return await read_history(self.engine, name, since, limit, reverse=reverse)
 
     def page(self, after: str | None, limit: int) -> Sequence[GroupInfo]:
         """Describe the groups with members here by name, at most `limit` of those after the name `after`."""

@@ -36,8 +36,12 @@ class Lanes:
 
     def hand_over(self, subscription: Subscription) -> None:
         """Take in a subscription that its follower has to begin, and wake that."""
-        self.busy[subscription] = None
+        self.hold(subscription)
         subscription.follower.wake(subscription)
+
+    def hold(self, subscription: Subscription) -> None:
+        """Take in a subscription that is not given anything yet."""
+        self.busy[subscription] = None
 
     def remove(self, subscription: Subscription) -> None:
         """Let a subscription go; harmless if it is not here."""

@@ -5,7 +5,7 @@ It knows ASGI and the link's handle, and no framework.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ import trio
 from triocast import link
 from triocast.connection import Connection, open_connection
 from triocast.core.access import allowed_origin
+from triocast.core.recovery import Wish
 from triocast.core.wire import FORMATS, Format, FormatName
 from triocast.errors import ForeignOrigin
 from triocast.hub import Hub
@@ -53,7 +54,13 @@ class Reception:
         return Place(self._handshakes)
 
     def connection(
-        self, arrival: Arrival, groups: Sequence[str], form: FormatName, *, strict: bool
+        self,
+        arrival: Arrival,
+        groups: Sequence[str],
+        wishes: Mapping[str, Wish | None],
+        form: FormatName,
+        *,
+        strict: bool,
     ) -> AbstractAsyncContextManager[Connection]:
         """Return what accepts the client and runs its connection around a block, as `Triocast.connect` says.
 
@@ -61,7 +68,7 @@ class Reception:
         """
         self._check_origin(arrival.scope)
         transport = self._transport(arrival, FORMATS[form])
-        return open_connection(self._hub, transport, groups, strict=strict)
+        return open_connection(self._hub, transport, groups, wishes, strict=strict)
 
     def _check_origin(self, scope: Scope) -> None:
         origins = _values(scope, b"origin")

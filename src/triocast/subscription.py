@@ -16,6 +16,7 @@ from triocast.core.wire import Format
 from triocast.errors import TOO_SLOW, Close
 from triocast.meters import Eviction
 from triocast.pins import Pins
+from triocast.recovery import Recovery
 
 if TYPE_CHECKING:
     from triocast.group import Group
@@ -53,21 +54,34 @@ class Follower(Protocol):
 class Subscription:
     """A member of a group: `cursor` is the offset up to which everything was given, or given up.
 
-    It is either parked (caught up and waiting in the group) or in its follower's hands. What it has coming is in the
-    group's log; only a frozen one has references of its own.
+    The client's stream begins after the offset `start`; what it missed before it joined is its `recovery`, and comes
+    before the cursor's. It is either parked (caught up and waiting in the group) or in its follower's hands. What it
+    has coming is in the group's log; only a frozen one has references of its own.
     """
 
-    __slots__ = ("active", "conflating", "cursor", "follower", "frozen", "group", "missed", "outlet")
+    __slots__ = (
+        "active",
+        "conflating",
+        "cursor",
+        "follower",
+        "frozen",
+        "group",
+        "missed",
+        "outlet",
+        "recovery",
+        "start",
+    )
 
     def __init__(self, group: Group, follower: Follower) -> None:
         self.group = group
         self.follower = follower
         self.outlet = follower.outlet
-        self.cursor = group.log.top
+        self.cursor = self.start = group.log.top
         self.active = True
         self.missed = 0  # messages this subscriber was not given, for publisher and operator to see
         self.conflating = False
         self.frozen: deque[Entry] | None = None
+        self.recovery: Recovery | None = None  # what comes before the cursor's
 
     def __repr__(self) -> str:
         state = f"{self.behind} behind" if self.active else "left"
@@ -77,6 +91,25 @@ class Subscription:
     def behind(self) -> int:
         """How many messages have not been taken yet."""
         return self.group.log.top - self.cursor + len(self.frozen or ())
+
+    def recover_with(self, recovery: Recovery) -> None:
+        """Begin, with what was missed; whoever holds the subscription wakes its follower then."""
+        self.start = recovery.after
+        if not recovery.done:
+            self.recovery = recovery
+
+    async def recover(self, budget: int) -> list[Entry]:
+        """Return what it missed before it joined, as `take` does; nothing once there is nothing left of that.
+
+        Raises `EngineError`; cancelled, nothing was taken.
+        """
+        if self.recovery is None or not self.active:
+            return []
+        entries = await self.recovery.take(budget)
+        self._count(entries)
+        if self.recovery.done:
+            self.recovery = None
+        return entries
 
     def take(self, budget: int) -> list[Entry]:
         """Return what comes next, at most `budget` bytes or one message, and move the cursor past it.
@@ -103,7 +136,7 @@ class Subscription:
 
     def settle(self) -> bool:
         """Park if everything was taken; otherwise return False and stay in the follower's hands."""
-        if self.active and (self.frozen is not None or self.cursor < self.group.log.top):
+        if self.active and (self.recovery or self.frozen is not None or self.cursor < self.group.log.top):
             return False
         if self.active:
             self.conflating = False
@@ -163,7 +196,7 @@ class Subscription:
     def _count(self, entries: list[Entry]) -> None:
         self.group.traffic.deliver(entries)
         for entry in entries:
-            if isinstance(entry, Gap) and entry.reason is not GapReason.LOST:
+            if isinstance(entry, Gap) and entry.reason in (GapReason.SLOW, GapReason.SUPERSEDED):
                 self.missed += entry.count
                 self.group.dropped += entry.count
                 self.group.traffic.drop(self.group.policy.value, entry.count)

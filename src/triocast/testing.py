@@ -17,9 +17,10 @@ import trio
 import trio.testing
 from quart_trio import QuartTrio
 
-from triocast.connection import Disconnected
+from triocast.core.message import Position
 from triocast.core.wire import RAW, Format, Told
 from triocast.errors import Close
+from triocast.transport import Disconnected
 
 Event = dict[str, Any]
 _T = TypeVar("_T")
@@ -93,7 +94,8 @@ class Client:
 
     def stall(self) -> None:
         """Stop reading: whatever the application sends now waits."""
-        self._flowing = trio.Event()
+        if self._flowing.is_set():  # else who waits would wait for an event that nobody sets
+            self._flowing = trio.Event()
 
     def resume(self) -> None:
         """Read again."""
@@ -205,6 +207,7 @@ class MemoryTransport:
         self.format = form
         self.received: list[Told | str | bytes] = []
         self.closed: Close | None = None
+        self.positions: list[Position] = []
         self._inbound_send, self._inbound = trio.open_memory_channel[str | bytes](math.inf)
         self._gone: Disconnected | None = None
         self._flowing = trio.Event()
@@ -212,7 +215,8 @@ class MemoryTransport:
 
     def stall(self) -> None:
         """Stop reading."""
-        self._flowing = trio.Event()
+        if self._flowing.is_set():  # else who waits would wait for an event that nobody sets
+            self._flowing = trio.Event()
 
     def resume(self) -> None:
         """Read again."""
@@ -228,8 +232,9 @@ class MemoryTransport:
         """Send a message to the application."""
         self._inbound_send.send_nowait(data)
 
-    async def open(self) -> None:
-        """Nothing to answer."""
+    async def open(self, positions: Sequence[Position]) -> None:
+        """Nothing to answer; `positions` are kept for a test to see."""
+        self.positions = list(positions)
         await trio.lowlevel.checkpoint()
 
     async def wait_writable(self) -> None:

@@ -180,6 +180,9 @@ def test_a_log_holds_and_reads_exactly_what_its_bounds_allow(
     after = [entry for entry in held if (entry.offset if isinstance(entry, Message) else entry.last) > cursor]
     assert log.weight_after(cursor) == sum(entry.weight for entry in after if isinstance(entry, Message))
     assert log.page(cursor, 5) == [entry for entry in after[:5] if isinstance(entry, Message)]
+    before = [entry for entry in held if (entry.offset if isinstance(entry, Message) else entry.last) < cursor]
+    assert log.page_back(cursor, 5) == [entry for entry in before[:-6:-1] if isinstance(entry, Message)]
+    assert log.page_back(None, 5) == [entry for entry in held[:-6:-1] if isinstance(entry, Message)]
     read = log.read(cursor, budget)
     assert read == after[: len(read)]
     weights = [entry.weight if isinstance(entry, Message) else 0 for entry in after]

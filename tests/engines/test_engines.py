@@ -12,7 +12,7 @@ import trio.testing
 from tests.engines.unkind import UnkindEngine
 from triocast import Draft, Gap, GapReason, Message, Position, Receipt, Settings
 from triocast.connection import open_connection
-from triocast.engines import Engine
+from triocast.engines import Engine, Page
 from triocast.engines.memory import MemoryEngine
 from triocast.hub import Hub
 from triocast.inbox import Inbox
@@ -169,10 +169,78 @@ async def test_history_is_read_oldest_first_after_an_offset(
     assert [message.data for message in rest.messages] == [b"13", b"14"]
 
 
-async def test_an_unknown_group_has_no_position(make_engine: MakeEngine) -> None:
+async def test_history_is_read_back_newest_first_before_an_offset(
+    make_engine: MakeEngine, autojump_clock: trio.testing.MockClock
+) -> None:
+    settings = Settings(history_size=10)
+    engine = make_engine(settings)
+    positions = [await engine.publish("g", Draft.of(count)) for count in range(15)]
+    page = await engine.read_back("g", before=None, limit=4)
+    assert page.position == positions[-1]
+    assert [message.position for message in page.messages] == positions[:-5:-1]
+    assert [message.data for message in page.messages] == [b"14", b"13", b"12", b"11"]
+    assert await engine.read_back("g", before=16, limit=4) == page
+    assert await engine.read_back("g", before=1000, limit=4) == page
+    rest = await engine.read_back("g", before=9, limit=100)
+    assert (rest.position, [message.offset for message in rest.messages]) == (positions[-1], [8, 7, 6])
+    assert (await engine.read_back("g", before=6, limit=100)).messages == ()
+
+
+async def test_an_unknown_group_has_no_position_and_looking_at_it_makes_none(make_engine: MakeEngine) -> None:
     engine = make_engine(Settings())
-    assert await engine.position("nobody") == Position("", 0)
-    assert (await engine.read("nobody", 0, 10)).messages == ()
+    for _ in range(2):
+        assert await engine.position("nobody") == Position("", 0)
+        assert await engine.read("nobody", 0, 10) == Page(Position("", 0), ())
+        assert await engine.read_back("nobody", None, 10) == Page(Position("", 0), ())
+
+
+async def test_a_group_keeps_history_and_position_for_their_times_without_members_and_no_longer(
+    make_engine: MakeEngine, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    settings = Settings(history_ttl=60.0, position_ttl=1000.0)
+    hub = Hub(settings, make_engine(settings))
+    await nursery.start(hub.run)
+    async with trio.open_nursery() as stay:
+        await stay.start(member, hub, "g", MemoryTransport())
+        await trio.sleep(5000)  # as long as there are members nothing is forgotten but messages
+        receipt = await hub.publish("g", Draft.of("kept"))
+        stay.cancel_scope.cancel()
+    published = Position(receipt.epoch, receipt.offset)
+    assert hub.groups == 0
+    left = trio.current_time()
+    await trio.sleep(55)  # an engine may have taken some seconds to deliver it
+    for reverse in (False, True):
+        page = await hub.history("g", reverse=reverse)
+        assert [message.position for message in page.messages] == [published]
+    await trio.sleep(5)
+    told = await hub.history("g", Position(published.epoch, 0))
+    assert (told.messages, told.gap) == ((), Gap("g", published.epoch, 1, 1, GapReason.LOST))
+    await trio.sleep_until(left + 999)
+    assert (await hub.history("g")).position == published  # reading has not prolonged it
+    await trio.sleep_until(left + 1002)
+    assert (await hub.history("g")).position == Position("", 0)
+    afresh = await hub.publish("g", Draft.of("afresh"))
+    assert (afresh.epoch != published.epoch, afresh.offset) == (True, 1)
+    told = await hub.history("g", published)
+    assert told.gap == Gap("g", afresh.epoch, 1, 0, GapReason.EPOCH, before=published.epoch)
+    assert [message.offset for message in told.messages] == [1]
+
+
+async def test_a_member_that_comes_back_in_time_finds_the_position_it_left(
+    make_engine: MakeEngine, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    settings = Settings(history_ttl=10.0, position_ttl=100.0)
+    hub = Hub(settings, make_engine(settings))
+    await nursery.start(hub.run)
+    first = await hub.publish("g", Draft.of("x"))
+    for _ in range(5):  # each time the position's time begins again
+        await trio.sleep(90)
+        async with trio.open_nursery() as stay:
+            await stay.start(member, hub, "g", MemoryTransport())
+            stay.cancel_scope.cancel()
+    await trio.sleep(90)
+    assert (await hub.info("g")).epoch == first.epoch
+    assert (await hub.publish("g", Draft.of("y"))).offset == 2
 
 
 async def test_the_unkind_engine_is_unkind(autojump_clock: trio.testing.MockClock) -> None:

@@ -52,6 +52,36 @@ async def test_a_position_over_its_time_is_not_used_even_before_it_is_swept(
     assert str(await engine.publish("g", Draft.of("y"))) == "epoch1:1"
 
 
+async def test_what_is_over_its_time_is_not_shown_even_before_it_is_swept(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    engine = engine_with(history_ttl=5.0, position_ttl=10.0)
+    await engine.publish("g", Draft.of("x"))
+    await trio.sleep(4.5)
+    assert len((await engine.read("g", 0, 10)).messages) == len((await engine.read_back("g", None, 10)).messages) == 1
+    await trio.sleep(0.5)
+    assert (await engine.read("g", 0, 10)).messages == (await engine.read_back("g", None, 10)).messages == ()
+    await trio.sleep(4.5)
+    assert str(await engine.position("g")) == "epoch0:1"
+    await trio.sleep(0.5)
+    assert [(await engine.position("g")).epoch, (await engine.read("g", 0, 10)).position.epoch] == ["", ""]
+    assert repr(engine) == "<MemoryEngine 0 groups, 0 active, history 0 bytes>"
+
+
+async def test_groups_that_fall_silent_give_their_memory_back_each_after_its_time(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    engine = engine_with(history_ttl=10.0, namespaces={"long": GroupSettings(history_ttl=100.0)})
+    await nursery.start(engine.run)
+    for name in ("long:a", "a", "b"):
+        await engine.publish(name, Draft.of(b"x" * 936))
+    assert "history 3000 bytes" in repr(engine)
+    await trio.sleep(12)
+    assert "history 1000 bytes" in repr(engine)
+    await trio.sleep(90)
+    assert "history 0 bytes" in repr(engine)
+
+
 async def test_at_most_max_groups_positions_are_remembered_the_longest_unused_goes() -> None:
     engine = engine_with(max_groups=3)
     for name in ("a", "b", "c", "a", "d"):

@@ -55,6 +55,16 @@ def test_the_lag_of_a_namespace_must_hold_a_message_too(here):
     assert len(message.splitlines()) == 1
 
 
+def test_a_position_is_remembered_for_as_long_as_messages_are(here):
+    assert load({"history_ttl": "100", "position_ttl": "100"}).settings.history_ttl == 100
+    message = told(history_ttl="101", position_ttl="100")
+    assert message.startswith("--history-ttl: history_ttl is 101.0 and has to be at most position_ttl (100.0)")
+    (here / "triocast.toml").write_text("position_ttl = 90\n[namespaces.chat]\nhistory_ttl = 91\n[namespaces.b]\n")
+    message = told()
+    assert message.startswith("triocast.toml: namespaces.chat.history_ttl: history_ttl is 91")
+    assert len(message.splitlines()) == 1
+
+
 def test_a_value_that_is_wrong_by_itself_is_not_also_called_a_contradiction():
     assert told(certfile="no.pem", keyfile="key.pem").splitlines() == ["--certfile: there is no file 'no.pem'"]
     assert told(max_lag_bytes="x", max_message="5000000") == "--max-lag-bytes: expected int, got 'x'"

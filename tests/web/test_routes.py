@@ -372,7 +372,9 @@ async def test_a_client_of_several_groups_publishes_to_all_of_them_or_none() -> 
 async def test_a_client_whose_message_could_not_be_published_in_time_is_told_to_come_back(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    jobs = MappingProxyType({"jobs": GroupSettings(client_publish=True, policy=Policy.BLOCK, max_lag=2, block_timeout=5)})
+    jobs = MappingProxyType(
+        {"jobs": GroupSettings(client_publish=True, policy=Policy.BLOCK, max_lag=2, block_timeout=5)}
+    )
     async with served(namespaces=jobs, write_timeout=600) as world:
         slow, sender = await member(world, "/ws/jobs:1"), await member(world, "/ws/jobs:1")
         slow.stall()

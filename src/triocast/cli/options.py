@@ -36,6 +36,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "history_size",
             "history_ttl",
             "history_bytes",
+            "recovery_limit",
             "history_memory",
             "max_groups",
             "position_ttl",

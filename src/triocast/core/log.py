@@ -5,7 +5,7 @@ It never awaits, waits for nobody and knows no subscriber.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 from triocast.core.message import Gap, GapReason, Message, Position
@@ -96,6 +96,13 @@ class GroupLog:
         """Return at most `limit` messages that follow the offset `cursor`, oldest first."""
         index = bisect_right(self._lasts, cursor, self._head)
         return [entry for entry in self._entries[index : index + limit] if isinstance(entry, Message)]
+
+    def page_back(self, cursor: int | None, limit: int) -> list[Message]:
+        """Return at most `limit` messages that come before the offset `cursor` (None: before what is next), newest
+        first."""
+        end = len(self._lasts) if cursor is None else bisect_left(self._lasts, cursor, self._head)
+        begin = max(self._head, end - limit)
+        return [entry for entry in reversed(self._entries[begin:end]) if isinstance(entry, Message)]
 
     def after(self, cursor: int) -> list[Entry]:
         """Return all that is held after the offset `cursor`."""

@@ -131,17 +131,24 @@ class GapReason(Enum):
     SLOW = "slow"  # the client lagged by more than the group allows
     SUPERSEDED = "superseded"  # newer messages of the same key follow, and the client lagged
     LOST = "lost"  # the engine no longer had them
+    LIMIT = "limit"  # more than is recovered at once
+    EPOCH = "epoch"  # the group's history began afresh; what was missed before that, nobody knows
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Messages a subscriber does not get, named in their place: offsets `first` to `last`, both included."""
+    """Messages a subscriber does not get, named in their place: offsets `first` to `last`, both included.
+
+    With the reason EPOCH, `before` is the epoch that the subscriber knew, and the offsets are those of `epoch`; there
+    may be none.
+    """
 
     group: str
     epoch: str
     first: int
     last: int
     reason: GapReason
+    before: str | None = None
 
     @property
     def count(self) -> int:

@@ -17,7 +17,10 @@ from triocast.inbox import Inbox
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A piece of history: messages in offset order, and the position of the group's newest one."""
+    """A piece of history, in one step with the position of the group's newest message.
+
+    The messages have that position's epoch, and offsets that follow each other: what history keeps is the newest.
+    """
 
     position: Position
     messages: tuple[Message, ...]
@@ -49,6 +52,9 @@ class Engine(Protocol):
 
     async def read(self, group: str, after: int, limit: int) -> Page:
         """Return at most `limit` of the messages kept after the offset `after`, oldest first."""
+
+    async def read_back(self, group: str, before: int | None, limit: int) -> Page:
+        """Return at most `limit` of the messages kept before the offset `before` (None: of all), newest first."""
 
     async def position(self, group: str) -> Position:
         """Return the position of the group's newest message (offset 0: none yet), without making a group."""

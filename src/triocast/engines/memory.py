@@ -19,6 +19,7 @@ from triocast.engines import Page
 from triocast.inbox import Inbox, InboxClosed
 from triocast.settings import Settings
 
+NOWHERE = Position("", 0)  # where a group stands that nobody knows
 SWEEP_EVERY = 1.0  # seconds; how late, at most, memory of what has expired is given back
 
 
@@ -88,18 +89,19 @@ class MemoryEngine:
 
     async def read(self, group: str, after: int, limit: int) -> Page:
         """Return the messages kept after the offset `after`, oldest first."""
-        await trio.lowlevel.checkpoint()
-        log = self._logs.get(group)
-        if log is None:
-            return Page(Position("", 0), ())
-        self._expire(log, trio.current_time())
-        return Page(log.position, tuple(log.page(after, limit)))
+        log = await self._current(group)
+        return Page(NOWHERE, ()) if log is None else Page(log.position, tuple(log.page(after, limit)))
+
+    async def read_back(self, group: str, before: int | None, limit: int) -> Page:
+        """Return the messages kept before the offset `before`, newest first."""
+        log = await self._current(group)
+        return Page(NOWHERE, ()) if log is None else Page(log.position, tuple(log.page_back(before, limit)))
 
     async def position(self, group: str) -> Position:
         """Return where the group stands; an unknown group has the empty epoch."""
         await trio.lowlevel.checkpoint()
-        log = self._logs.get(group)
-        return log.position if log is not None else Position("", 0)
+        log = self._known(group, trio.current_time())
+        return log.position if log is not None else NOWHERE
 
     def sweep(self, now: float) -> None:
         """Forget messages and positions that are over their time at `now`.
@@ -148,16 +150,29 @@ class MemoryEngine:
             self._weight -= self._logs[coldest].weight
             self._logs[coldest].clear()
 
+    async def _current(self, group: str) -> GroupLog | None:
+        """Return what is kept of a group at this moment; None for a group that nobody knows."""
+        await trio.lowlevel.checkpoint()
+        now = trio.current_time()
+        log = self._known(group, now)
+        if log is not None:
+            self._expire(log, now)
+        return log
+
     def _expire(self, log: GroupLog, now: float) -> None:
         self._weight -= log.weight
         log.expire(now)
         self._weight += log.weight
 
-    def _log(self, group: str, now: float) -> GroupLog:
+    def _known(self, group: str, now: float) -> GroupLog | None:
+        """Return the group's log, unless its position is over its time."""
         since = self._idle.get(group)
         if since is not None and since <= now - self._settings.position_ttl:
             self._forget(group)
-        log = self._logs.get(group)
+        return self._logs.get(group)
+
+    def _log(self, group: str, now: float) -> GroupLog:
+        log = self._known(group, now)
         if log is None:
             settings = self._settings.for_group(group)
             bounds = Bounds(settings.history_size, settings.history_bytes, settings.history_ttl)

@@ -60,7 +60,10 @@ def contradictions(settings: Settings) -> Iterator[Contradiction]:
         if getattr(settings, given) is not None and getattr(settings, missing) is None:
             yield Contradiction(((given,), (missing,)), f"needs {missing} too: TLS takes both or neither")
     yield from _lag(settings, settings, ())
+    yield from _memory(settings, settings, ())
     for namespace, group in settings.namespaces.items():
+        if group.history_ttl != settings.history_ttl:
+            yield from _memory(settings, group, ("namespaces", namespace))
         if group.max_lag_bytes != settings.max_lag_bytes:
             yield from _lag(settings, group, ("namespaces", namespace))
 
@@ -73,6 +76,15 @@ def _lag(settings: Settings, group: GroupSettings, place: tuple[str, ...]) -> It
             f"max_lag_bytes is {group.max_lag_bytes} and has to be at least {least}: a message of "
             f"max_message ({settings.max_message} bytes, {MESSAGE_OVERHEAD} more with key and weight) "
             "could never be held",
+        )
+
+
+def _memory(settings: Settings, group: GroupSettings, place: tuple[str, ...]) -> Iterator[Contradiction]:
+    if group.history_ttl > settings.position_ttl:
+        yield Contradiction(
+            ((*place, "history_ttl"), ("position_ttl",)),
+            f"history_ttl is {group.history_ttl} and has to be at most position_ttl ({settings.position_ttl}): "
+            "a group without members is forgotten with its position",
         )
 
 

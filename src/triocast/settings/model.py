@@ -73,6 +73,10 @@ class GroupSettings:
         Seconds, Meta(description="seconds a message is kept; a reconnecting phone is back within a minute")
     ] = 60.0
     history_bytes: Annotated[Count, Meta(description="bytes of messages kept; the newest that fit stay")] = 1 * MIB
+    recovery_limit: Annotated[
+        Count,
+        Meta(description="messages a client that comes back is given at most; what is older is named by a gap"),
+    ] = 10_000
     client_publish: Annotated[
         bool, Meta(description="publish what clients send on /ws to their group, instead of closing them")
     ] = False

@@ -6,16 +6,20 @@ It never writes data; each way does that in its own manner.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import trio
 
-from triocast.connection import Disconnected
+from triocast.core.message import Position
 from triocast.core.wire import Format, Told
 from triocast.errors import Close
 from triocast.meters import Eviction
 from triocast.subscription import Outlet
+from triocast.transport import Disconnected
+
+POSITION = "Triocast-Position"
+"""The header that says after which position the stream of each group begins."""
 
 Event = dict[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -57,8 +61,8 @@ class Handle(Protocol):
 class Websocket(Protocol):
     """What is needed of Quart's websocket: both keep Quart's own state right."""
 
-    async def accept(self) -> None:
-        """Answer the handshake."""
+    async def accept(self, headers: Mapping[str, str]) -> None:
+        """Answer the handshake, with these headers in the answer."""
 
     async def close(self, code: int, reason: str = "") -> None:
         """Send a Close frame."""
@@ -76,9 +80,9 @@ class AsgiTransport:
         self._websocket = websocket
         self._handle = handle
 
-    async def open(self) -> None:
-        """Answer the handshake."""
-        await self._websocket.accept()
+    async def open(self, positions: Sequence[Position]) -> None:
+        """Answer the handshake, saying where the client's streams begin: payloads have no room for it."""
+        await self._websocket.accept({POSITION: ", ".join(map(str, positions))} if positions else {})
 
     async def wait_writable(self) -> None:
         """Return at once: the write itself waits."""

@@ -7,6 +7,7 @@ from quart import Blueprint
 from triocast.extension import Triocast
 from triocast.web.groups import group_routes
 from triocast.web.health import health_routes
+from triocast.web.history import history_routes
 from triocast.web.metrics import metrics_routes
 from triocast.web.publish import publish_routes
 from triocast.web.socket import socket_routes
@@ -19,6 +20,6 @@ def routes(push: Triocast, name: str = "triocast") -> Blueprint:
     application: see `triocast.web.bound_bodies`.
     """
     blueprint = Blueprint(name, __name__)
-    for part in (socket_routes, publish_routes, group_routes, metrics_routes, health_routes):
+    for part in (socket_routes, publish_routes, group_routes, history_routes, metrics_routes, health_routes):
         blueprint.register_blueprint(part(push))
     return blueprint

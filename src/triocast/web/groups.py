@@ -10,6 +10,7 @@ from triocast.web import query
 from triocast.web.errors import answer_errors_with_json
 from triocast.web.guard import guard
 from triocast.web.names import GROUP, know_group_names
+from triocast.web.paging import asked_limit
 from triocast.web.publish import fresh_json
 
 PAGE = 100
@@ -26,7 +27,7 @@ def group_routes(push: Triocast, name: str = "triocast_groups") -> Blueprint:
 
     @blueprint.get("/groups")
     async def groups() -> Response:
-        limit = _limit(request.query_string)
+        limit = asked_limit(request.query_string, PAGE, MAX_PAGE)
         found = push.hub.page(_after(request.query_string), limit + 1)  # one more tells whether there is more
         page = found[:limit]
         return fresh_json({"groups": page, "next": page[-1].group if len(found) > limit else None})
@@ -36,15 +37,6 @@ def group_routes(push: Triocast, name: str = "triocast_groups") -> Blueprint:
         return fresh_json(await push.hub.info(group))
 
     return blueprint
-
-
-def _limit(query_string: bytes) -> int:
-    asked = query.texts(query_string, "limit") or [str(PAGE)]
-    if len(asked) == 1 and asked[0].isascii() and asked[0].isdigit() and len(asked[0]) <= 4:
-        limit = int(asked[0])
-        if 1 <= limit <= MAX_PAGE:
-            return limit
-    raise BadRequest(f"limit is a number from 1 to {MAX_PAGE} ({PAGE} if left out), given once")
 
 
 def _after(query_string: bytes) -> str | None:

@@ -5,17 +5,20 @@ What a client may ask for and is given is the routes' own code; everything else 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from triocast.connection import Connection
+from triocast.core.message import Position
+from triocast.core.recovery import wishes_of
 from triocast.core.wire import FormatName
 from triocast.errors import TriocastError
 from triocast.extension import Triocast
 from triocast.reception import Arrival, Place
 from triocast.web.errors import our_error
 from triocast.web.gate import App, Scope, Send, send_answer
-from triocast.web.socket import serve
+from triocast.web.socket import NOWHERE, serve
 
 
 class SocketFront:
@@ -61,15 +64,18 @@ class _Caller:
         *groups: str,
         format: FormatName = "raw",  # noqa: A002 - as `Triocast.connect` calls it
         strict: bool = False,
+        since: Mapping[str, Position] = NOWHERE,
+        last: int | None = None,
     ) -> AbstractAsyncContextManager[Connection]:
         """Do what `Triocast.connect` does, but raise the error for which the client is refused."""
         arrival = Arrival(self._scope, self._receive, self._send, self)
-        return self._push.reception.connection(arrival, groups, format, strict=strict)
+        return self._push.reception.connection(arrival, groups, wishes_of(groups, since, last), format, strict=strict)
 
-    async def accept(self) -> None:
+    async def accept(self, headers: Mapping[str, str]) -> None:
         self.answered = True
+        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         try:
-            await self._send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+            await self._send({"type": "websocket.accept", "subprotocol": None, "headers": raw})
         finally:
             self.place.release()
 

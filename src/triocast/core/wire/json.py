@@ -18,12 +18,17 @@ def payload(told: Told) -> str:
     match told:
         case Message():
             return _message(told).decode()
-        case Gap(group=group, first=first, last=last, count=count, reason=reason):
-            gap = {"from": first, "to": last, "count": count, "reason": reason.value}
-            return msgspec.json.encode({"group": group, "gap": gap}).decode()
+        case Gap():
+            return msgspec.json.encode({"group": told.group, "gap": gap_fields(told)}).decode()
         case _:
             joined = {"epoch": told.epoch, "offset": told.offset, "policy": told.policy, "client": told.client}
             return msgspec.json.encode({"group": told.group, "joined": joined}).decode()
+
+
+def gap_fields(gap: Gap) -> dict[str, object]:
+    """Return what JSON says of a gap."""
+    fields: dict[str, object] = {"from": gap.first, "to": gap.last, "count": gap.count, "reason": gap.reason.value}
+    return fields if gap.before is None else {**fields, "epochs": [gap.before, gap.epoch]}
 
 
 def _message(message: Message) -> bytes:

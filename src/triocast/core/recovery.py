@@ -1,0 +1,82 @@
+"""Where the stream of a client begins that has been here before: plain decisions, from what it has and what there is.
+
+It reads nothing; whoever asks says what is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from triocast.core.message import Gap, GapReason, Position
+
+OLDEST = Position("", 0)
+"""A position before everything, whatever the epoch: what a client has that has nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """A wish for the newest `count` messages, as far as they are kept; nothing is promised, so nothing is missing."""
+
+    count: int
+
+
+Wish = Position | Last
+"""What a client wants before the live messages: what follows a position, or the last few."""
+
+
+def wish_of(since: Position | None, last: int | None) -> Wish | None:
+    """Return the wish that is meant by one of the two, or None if there is neither. Raises `ValueError` for both."""
+    if last is None:
+        return since
+    if since is not None:
+        raise ValueError("give since or last, not both: one says where to go on, the other where to begin")
+    if last < 1:
+        raise ValueError(f"last is {last}: it is how many messages to begin with, at least 1")
+    return Last(last)
+
+
+def wishes_of(groups: Sequence[str], since: Mapping[str, Position], last: int | None) -> dict[str, Wish | None]:
+    """Return the wish for each group: those that are not in `since` begin with their `last` messages."""
+    return {group: since[group] if group in since else wish_of(None, last) for group in groups}
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """A stream that gives what follows the offset `after` up to where the group was when the client joined.
+
+    `gap` is told first: what the client asked for and can't have, up to `after`.
+    """
+
+    after: int
+    gap: Gap | None = None
+
+
+def begin(group: str, wish: Wish, at: Position, limit: int) -> Beginning:
+    """Return where to begin for a client that joins the group `at` its newest position.
+
+    At most `limit` messages are recovered. A position of another epoch, or one that the group has not reached, says
+    nothing about what the client has: it is given all that is kept, after a gap that names both epochs.
+    """
+    if isinstance(wish, Last):
+        return Beginning(max(0, at.offset - min(wish.count, limit)))
+    latest = max(0, at.offset - limit)
+    if wish.epoch and (wish.epoch != at.epoch or wish.offset > at.offset):
+        return Beginning(latest, Gap(group, at.epoch, 1, latest, GapReason.EPOCH, before=wish.epoch))
+    if wish.offset < latest:
+        return Beginning(latest, Gap(group, at.epoch, wish.offset + 1, latest, GapReason.LIMIT))
+    return Beginning(wish.offset)
+
+
+def correct(beginning: Beginning, group: str, wish: Wish, at: Position, oldest: int) -> Beginning:
+    """Return the beginning once it is known that `oldest` is the first offset kept of those after it.
+
+    `at.offset + 1` if none is.
+    """
+    if oldest <= beginning.after + 1:
+        return beginning
+    if isinstance(wish, Last) or (wish == OLDEST and beginning.gap is None):
+        return Beginning(oldest - 1)
+    if beginning.gap is not None:
+        return Beginning(oldest - 1, replace(beginning.gap, last=oldest - 1))
+    return Beginning(oldest - 1, Gap(group, at.epoch, beginning.after + 1, oldest - 1, GapReason.LOST))

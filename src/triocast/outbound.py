@@ -1,0 +1,131 @@
+"""What one client is written: the cursors of its groups, brought forward in turn by a task of its own.
+
+It joins and leaves nothing; its connection does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from typing import Protocol
+
+import trio
+
+from triocast.bell import Bell
+from triocast.core.message import Gap
+from triocast.core.wire import Joined, Told
+from triocast.errors import CRASHED, MISSED, Close, EngineError
+from triocast.group import WRITE_BUDGET
+from triocast.meters import Eviction
+from triocast.subscription import Subscription
+from triocast.transport import Transport
+
+logger = logging.getLogger("triocast.connection")
+
+
+class Owner(Protocol):
+    """What it needs of its connection."""
+
+    def end(self, close: Close) -> None:
+        """End the connection, telling its client why."""
+
+    def leave_groups(self) -> None:
+        """Leave every group: nothing can be sent any more."""
+
+
+class Outbound:
+    """One client's writing. A `strict` client is ended instead of being told of a gap.
+
+    The task begins with the first group that has something: most clients keep up, and the broadcaster writes to them.
+    """
+
+    def __init__(self, transport: Transport, owner: Owner, *, strict: bool) -> None:
+        self._transport = transport
+        self._owner = owner
+        self._strict = strict
+        self._ready: OrderedDict[Subscription, None] = OrderedDict()  # in the order they were woken
+        self._greetings: dict[Subscription, Joined] = {}  # still to be told, before anything else of the group
+        self._work = Bell()  # where the task rests
+        self._writing = False
+        self._nursery: trio.Nursery | None = None  # while the task can be started
+        self.turn = trio.Lock()
+        """Held by whoever writes through the transport."""
+
+    def __len__(self) -> int:
+        """How many groups wait to be written."""
+        return len(self._ready)
+
+    def __repr__(self) -> str:
+        return f"<Outbound {len(self)} waiting, {len(self._greetings)} to be greeted>"
+
+    def run_in(self, nursery: trio.Nursery) -> None:
+        """Write in a task of `nursery`, from when there is something to write until `stop`."""
+        self._nursery = nursery
+        if self._ready:
+            self._start(nursery)
+
+    def stop(self) -> None:
+        """Start no task any more; one that runs ends with its nursery."""
+        self._nursery = None
+
+    def wake(self, subscription: Subscription) -> None:
+        """Take note that there is something to take."""
+        self._ready[subscription] = None
+        if self._work.awaited:
+            self._work.ring()
+        elif self._nursery is not None and not self._writing:
+            self._start(self._nursery)
+
+    def greet(self, subscription: Subscription, greeting: Joined) -> None:
+        """Tell the client this before anything of the group."""
+        self._greetings[subscription] = greeting
+
+    def forget(self, subscription: Subscription) -> None:
+        """Write nothing more of it; a stalled client that comes and goes must not fill the queue."""
+        self._ready.pop(subscription, None)
+        self._greetings.pop(subscription, None)
+
+    def _start(self, nursery: trio.Nursery) -> None:
+        self._writing = True
+        nursery.start_soon(self._write)
+
+    async def _write(self) -> None:
+        """Bring the cursors of groups that have something forward, one group after the other."""
+        while True:
+            while not self._ready:
+                await self._work.wait()
+            subscription, _ = self._ready.popitem(last=False)
+            try:
+                await self._write_some(subscription)
+            except trio.BrokenResourceError:
+                # The reader learns the same from the transport, with the code.
+                self._owner.leave_groups()
+                return
+            except EngineError as error:
+                logger.warning("a client could not be given what it missed: %s", error)
+                self._owner.end(CRASHED)
+                return
+            if not subscription.settle():
+                self._ready[subscription] = None
+
+    async def _write_some(self, subscription: Subscription) -> None:
+        async with self.turn:  # also a checkpoint: a transport that never waits can't keep the event loop
+            await self._transport.wait_writable()
+            # Taken only now: who waits for a stalled client holds nothing, and what is taken is the newest there is.
+            recovered = await subscription.recover(WRITE_BUDGET) if subscription.recovery else None
+            greeting = self._greetings.pop(subscription, None)
+            coming = subscription.take(WRITE_BUDGET) if recovered is None else recovered
+            entries: list[Told] = [*([greeting] if greeting else ()), *coming]
+            missed = next((entry for entry in entries if isinstance(entry, Gap)), None) if self._strict else None
+            if missed is not None:
+                entries = entries[: entries.index(missed)]
+            if entries:
+                await self._transport.send(entries)
+            if missed is not None:
+                self._end_missing(subscription, missed)
+
+    def _end_missing(self, subscription: Subscription, missed: Gap) -> None:
+        subscription.group.evicted += 1
+        subscription.group.meters.evict(Eviction.MISSED)
+        reason = f"missed {missed.first} to {missed.last} ({missed.reason.value}), come back: {missed.group}"
+        self._owner.end(MISSED.because(reason))

@@ -1,0 +1,93 @@
+"""Reads what a client asks for that subscribes, by WebSocket or otherwise, from the address it uses.
+
+It answers nothing: what is wrong is a sentence, short enough for a close frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from triocast.core.message import Position
+from triocast.core.names import check_group_name
+from triocast.core.positions import parse_since
+from triocast.core.wire import FORMATS, FormatName
+from triocast.errors import InvalidGroupName, InvalidPosition
+from triocast.settings import Settings
+from triocast.web import query
+
+# `core.names.RULE` is longer than a close frame's reason may be.
+BAD_NAME = "not a group name: it has 1 to 255 printable ASCII characters without space / * & { }"
+NO_GROUP = "no group: connect to /ws/GROUP, or to /ws?group=A&group=B for several"
+BAD_FORMAT = f"no such format: it is one of {', '.join(FORMATS)}, given once"
+BAD_STRICT = "strict is 1 or 0, given once"
+BAD_SINCE = "since is EPOCH:OFFSET, or 0 for the oldest kept, once for each group and in their order"
+BAD_LAST = "last is how many messages to begin with, from 1 on, given once and without since"
+MAX_DIGITS = 9  # of `last`; more messages than that nobody keeps
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a client asks for: its groups, how it is written to, and where it begins."""
+
+    groups: Sequence[str]
+    format: FormatName
+    strict: bool
+    since: Mapping[str, Position]
+    last: int | None
+
+
+def read_asked(group: str | None, query_string: bytes, settings: Settings) -> Asked | str:
+    """Return what is asked for, or why that can't be. `group` is the path's; None if the query names the groups."""
+    asked = query.texts(query_string, "group") if group is None else [group] if group else []
+    formats = query.texts(query_string, "format") or ["raw"]
+    stricts = query.texts(query_string, "strict") or ["0"]
+    since = _since(asked, query.texts(query_string, "since"))
+    last = _last(query.texts(query_string, "last"))
+    if len(formats) > 1 or formats[0] not in FORMATS:
+        return BAD_FORMAT
+    if len(stricts) > 1 or stricts[0] not in ("0", "1"):
+        return BAD_STRICT
+    groups = list(dict.fromkeys(asked))
+    wrong = _wrong_groups(groups, settings)
+    if wrong is not None:
+        return wrong
+    if since is None:
+        return BAD_SINCE
+    if last == 0 or (last is not None and since):
+        return BAD_LAST
+    return Asked(groups, cast("FormatName", formats[0]), stricts[0] == "1", since, last)
+
+
+def _since(groups: Sequence[str], texts: Sequence[str]) -> Mapping[str, Position] | None:
+    if not texts:
+        return {}
+    if len(texts) != len(groups) or len(set(groups)) != len(groups):
+        return None
+    try:
+        return dict(zip(groups, map(parse_since, texts), strict=True))
+    except InvalidPosition:
+        return None
+
+
+def _last(texts: Sequence[str]) -> int | None:
+    """Return the number, None if there is none, and 0 if it is not one."""
+    if not texts:
+        return None
+    text = texts[0]
+    return int(text) if len(texts) == 1 and len(text) <= MAX_DIGITS and text.isascii() and text.isdigit() else 0
+
+
+def _wrong_groups(groups: Sequence[str], settings: Settings) -> str | None:
+    limit = settings.max_groups_per_connection
+    if not groups:
+        return NO_GROUP
+    if len(groups) > limit:
+        return f"too many groups: {limit} a connection (max_groups_per_connection)"
+    try:
+        for group in groups:
+            check_group_name(group)
+    except InvalidGroupName:
+        return BAD_NAME
+    return None
