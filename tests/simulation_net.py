@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import math
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -242,7 +242,7 @@ class VirtualLink:
         else:
             await self.writer.send_all(frame(0x81, event["text"].encode()))
 
-    async def accept(self) -> None:
+    async def accept(self, headers: Mapping[str, str]) -> None:
         await trio.lowlevel.checkpoint()
         self.begin_data()
 

@@ -45,7 +45,7 @@ class Connection:
         settings = hub.settings
         self._inbound = Inbound(settings.max_inbound, settings.max_inbound_bytes)
         self._subscriptions: dict[str, Subscription | None] = {}  # None while joining
-        self._outbound = Outbound(transport, self, strict=strict)
+        self._outbound = Outbound(transport, strict=strict)
         self._nursery: trio.Nursery | None = None  # while it can be cancelled
         self._stopped = False
         self._close: Close | None = None
@@ -186,7 +186,7 @@ class Connection:
         """Start the reader now, and the writer once there is something for it to write."""
         self._nursery = nursery
         nursery.start_soon(self.read)
-        self._outbound.run_in(nursery)
+        self._outbound.run_in(nursery, self)
         if self._stopped:
             self._stop()
 

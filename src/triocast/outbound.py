@@ -39,15 +39,15 @@ class Outbound:
     The task begins with the first group that has something: most clients keep up, and the broadcaster writes to them.
     """
 
-    def __init__(self, transport: Transport, owner: Owner, *, strict: bool) -> None:
+    def __init__(self, transport: Transport, *, strict: bool) -> None:
         self._transport = transport
-        self._owner = owner
         self._strict = strict
         self._ready: OrderedDict[Subscription, None] = OrderedDict()  # in the order they were woken
         self._greetings: dict[Subscription, Joined] = {}  # still to be told, before anything else of the group
         self._work = Bell()  # where the task rests
         self._writing = False
-        self._nursery: trio.Nursery | None = None  # while the task can be started
+        # While the task can be started; its owner only that long, or they would keep each other.
+        self._place: tuple[trio.Nursery, Owner] | None = None
         self.turn = trio.Lock()
         """Held by whoever writes through the transport."""
 
@@ -58,23 +58,23 @@ class Outbound:
     def __repr__(self) -> str:
         return f"<Outbound {len(self)} waiting, {len(self._greetings)} to be greeted>"
 
-    def run_in(self, nursery: trio.Nursery) -> None:
+    def run_in(self, nursery: trio.Nursery, owner: Owner) -> None:
         """Write in a task of `nursery`, from when there is something to write until `stop`."""
-        self._nursery = nursery
+        self._place = nursery, owner
         if self._ready:
-            self._start(nursery)
+            self._start(*self._place)
 
     def stop(self) -> None:
         """Start no task any more; one that runs ends with its nursery."""
-        self._nursery = None
+        self._place = None
 
     def wake(self, subscription: Subscription) -> None:
         """Take note that there is something to take."""
         self._ready[subscription] = None
         if self._work.awaited:
             self._work.ring()
-        elif self._nursery is not None and not self._writing:
-            self._start(self._nursery)
+        elif self._place is not None and not self._writing:
+            self._start(*self._place)
 
     def greet(self, subscription: Subscription, greeting: Joined) -> None:
         """Tell the client this before anything of the group."""
@@ -85,30 +85,30 @@ class Outbound:
         self._ready.pop(subscription, None)
         self._greetings.pop(subscription, None)
 
-    def _start(self, nursery: trio.Nursery) -> None:
+    def _start(self, nursery: trio.Nursery, owner: Owner) -> None:
         self._writing = True
-        nursery.start_soon(self._write)
+        nursery.start_soon(self._write, owner)
 
-    async def _write(self) -> None:
+    async def _write(self, owner: Owner) -> None:
         """Bring the cursors of groups that have something forward, one group after the other."""
         while True:
             while not self._ready:
                 await self._work.wait()
             subscription, _ = self._ready.popitem(last=False)
             try:
-                await self._write_some(subscription)
+                await self._write_some(subscription, owner)
             except trio.BrokenResourceError:
                 # The reader learns the same from the transport, with the code.
-                self._owner.leave_groups()
+                owner.leave_groups()
                 return
             except EngineError as error:
                 logger.warning("a client could not be given what it missed: %s", error)
-                self._owner.end(CRASHED)
+                owner.end(CRASHED)
                 return
             if not subscription.settle():
                 self._ready[subscription] = None
 
-    async def _write_some(self, subscription: Subscription) -> None:
+    async def _write_some(self, subscription: Subscription, owner: Owner) -> None:
         async with self.turn:  # also a checkpoint: a transport that never waits can't keep the event loop
             await self._transport.wait_writable()
             # Taken only now: who waits for a stalled client holds nothing, and what is taken is the newest there is.
@@ -122,10 +122,11 @@ class Outbound:
             if entries:
                 await self._transport.send(entries)
             if missed is not None:
-                self._end_missing(subscription, missed)
+                _end_missing(subscription, missed, owner)
 
-    def _end_missing(self, subscription: Subscription, missed: Gap) -> None:
-        subscription.group.evicted += 1
-        subscription.group.meters.evict(Eviction.MISSED)
-        reason = f"missed {missed.first} to {missed.last} ({missed.reason.value}), come back: {missed.group}"
-        self._owner.end(MISSED.because(reason))
+
+def _end_missing(subscription: Subscription, missed: Gap, owner: Owner) -> None:
+    subscription.group.evicted += 1
+    subscription.group.meters.evict(Eviction.MISSED)
+    reason = f"missed {missed.first} to {missed.last} ({missed.reason.value}), come back: {missed.group}"
+    owner.end(MISSED.because(reason))

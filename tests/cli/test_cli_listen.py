@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -111,7 +112,7 @@ async def test_json_shows_group_and_offset_of_every_message_and_every_gap_on_one
 
     async def handle(request):
         paths.append(request.path)
-        joined = [{"group": group, "joined": {"epoch": "e", "offset": 0}} for group in "ab"]
+        joined = [{"group": group, "joined": {"epoch": "e", "offset": at}} for group, at in (("a", 6), ("b", 0))]
         await sending(*joined, *shown)(request)
 
     async with listening(handle, "a", "b", "a", "--json", "--count", "3", "--quiet") as command:
@@ -140,6 +141,76 @@ async def test_gaps_are_said_on_standard_error():
         assert [await command.line(), await command.line()] == ["before", "after"]
         await command.line("stderr")
         assert await command.line("stderr") == "triocast: missed 4 of a, 8 to 11 (slow)"
+
+
+BEGIN = {"group": "chat", "joined": {"epoch": "e", "offset": 0}}
+AFRESH = {"group": "chat", "gap": {"from": 1, "to": 2, "count": 2, "reason": "epoch", "epochs": ["e", "f"]}}
+
+
+async def test_a_lost_connection_goes_on_where_it_was_and_a_new_history_is_said():
+    last = {"group": "chat", "offset": 3, "data": "after"}
+    first = {"group": "chat", "offset": 1, "data": "before"}
+    handlers = [sending(BEGIN, first, close=(1012, "restarting")), sending(AFRESH, last)]
+    paths = []
+
+    async def handle(request):
+        paths.append(request.path)
+        await handlers.pop(0)(request)
+
+    async with listening(handle, "chat", "-n", "2") as command:
+        assert [await command.line(), await command.line()] == ["before", "after"]
+        code, err = await command.end()
+    assert code == 0
+    told = [line for line in err.splitlines() if "listening" not in line and "lost" not in line]
+    afresh = "the history of chat began afresh (e, now f): nobody knows what was missed"
+    assert told == [
+        f"triocast: {afresh}; of the new one, 1 to 2 are missed",
+        "triocast: to go on from here: triocast listen chat --since f:3",
+    ]
+    assert paths == ["/ws?group=chat&format=json", "/ws?group=chat&format=json&since=e:1"]
+
+
+async def test_json_shows_a_new_history_with_both_epochs():
+    last = {"group": "chat", "offset": 3, "data": "after"}
+    async with listening(sending(AFRESH, last), "chat", "-n", "1", "-q", "--json", "--since", "e:1") as command:
+        assert [json.loads(await command.line()) for _ in range(2)] == [AFRESH, last]
+        assert await command.end() == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "query"),
+    [
+        (["--since", "e:5", "--since", "0"], "group=b&group=a&format=json&since=e:5&since=0"),
+        (["--last", "3"], "group=b&group=a&format=json&last=3"),
+    ],
+)
+async def test_where_to_begin_is_asked_for_in_the_order_of_the_groups(arguments, query):
+    paths = []
+
+    async def handle(request):
+        paths.append(request.path)
+        await sending(close=(1000, ""))(request)
+
+    async with listening(handle, "b", "a", "-q", *arguments) as command:
+        assert await command.end() == (0, "")
+    assert paths == [f"/ws?{query}"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["a", "b", "--since", "0"], "2 GROUP and 1 --since: give one --since for each GROUP, in their order (0: "),
+        (["a", "--since", "7"], "--since: '7' is no position (it has no ':'): it is EPOCH:OFFSET"),
+        (["a", "--since", "0", "--last", "1"], "--since and --last can't both be"),
+        (["a", "a", "--since", "0", "--since", "0"], "with --since every GROUP is named once"),
+        (["a", "--last", "0"], "Invalid value for '--last'"),
+    ],
+)
+async def test_a_beginning_that_makes_no_sense_is_named_before_anything_is_dialled(arguments, told):
+    async with listening(sending(), *arguments) as command:
+        code, err = await command.end()
+    assert code == 2
+    assert err.startswith(f"triocast: {told}")
 
 
 async def test_a_server_that_does_not_speak_the_format_is_an_error():
@@ -229,6 +300,20 @@ async def test_ctrl_c_says_goodbye_and_ends_it_quietly():
         assert (code, err.strip()) == (130, "")
         await closed.wait()
     assert codes == [1000]
+
+
+async def test_ctrl_c_says_how_to_go_on():
+    # The fake gives offsets by place: "one" is the third.
+    shown = [{**BEGIN, "group": "other"}, {**BEGIN, "joined": {"epoch": "e", "offset": 2}}, "one", "two"]
+    async with listening(sending(*shown), "chat", "other") as command:
+        assert [await command.line() for _ in range(2)] == ["one", "two"]
+        await command.line("stderr")
+        command.process.send_signal(signal.SIGINT)
+        code, err = await command.end()
+    assert code == 130
+    # The signal may find it before it has taken note of "two": that comes again then.
+    said = r"triocast: to go on from here: triocast listen chat --since e:[34] other --since e:0\n.*"
+    assert re.fullmatch(said, err, re.DOTALL)
 
 
 async def test_a_reader_that_leaves_ends_it_quietly():

@@ -41,7 +41,7 @@ async def test_over_tcp_with_headers_of_ones_own_and_a_path_before_ours():
     port = listeners[0].socket.getsockname()[1]
     async with serving(listeners):
         received = await first_message(f"http://127.0.0.1:{port}/push", headers={"X-Who": "me"})
-    assert received == Received("/push/ws?group=a%3Ab&format=raw me", "a:b")
+    assert received == Received("/push/ws?group=a%3Ab&format=raw&strict=1 me", "a:b")
 
 
 async def test_over_a_unix_socket(tmp_path):
@@ -57,7 +57,7 @@ async def test_over_a_unix_socket(tmp_path):
 
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(trio.serve_listeners, handle, [trio.SocketListener(sock)]))
-        assert (await first_message(f"unix:{path}")).data == "/ws?group=a%3Ab&format=raw "
+        assert (await first_message(f"unix:{path}")).data == "/ws?group=a%3Ab&format=raw&strict=1 "
         nursery.cancel_scope.cancel()
 
 
@@ -80,7 +80,7 @@ async def test_over_tls_with_a_certificate_that_is_trusted(authority):
     authority.configure_trust(trusting)
     async with serving_tls(authority) as port:
         received = await first_message(f"https://localhost:{port}", ssl_context=trusting)
-    assert received.data == "/ws?group=a%3Ab&format=raw "
+    assert received.data == "/ws?group=a%3Ab&format=raw&strict=1 "
 
 
 async def test_nobody_there_is_said_in_plain_words():

@@ -167,8 +167,9 @@ async def scene(
             nursery.start_soon(_close_at_the_end, witness)
             await witness.send(upgrade("/ws/witness"))
             assert b" 101 " in await witness.until(b"\r\n\r\n")
-            before = await _at_rest(one)
-            now = Scene(one, witness, log, before, nursery)
+            now = Scene(one, witness, log, await _at_rest(one), nursery)
+            await now.ask()  # over TLS its connection's writer begins with its first message
+            now.before = await _at_rest(one)
             await now.aftermath()  # to see that it sees nothing before anything was done
             yield now
             nursery.cancel_scope.cancel()

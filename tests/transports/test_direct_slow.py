@@ -105,7 +105,7 @@ async def test_who_reads_a_byte_a_second_costs_the_others_no_time_and_is_given_u
 async def test_what_is_held_for_clients_that_stall_does_not_grow(contexts: Contexts) -> None:
     """Twenty stall one after the other, each holding other bytes; then much is published."""
     log = 64 * MESSAGE
-    settings = Settings(write_timeout=600, max_lag_bytes=log, history_bytes=MESSAGE)
+    settings = Settings(write_timeout=600, max_lag_bytes=log, history_bytes=MESSAGE, max_message=2 * MESSAGE)
     async with traced_stage(DIRECT, contexts, settings) as served:
         fast = await served.connect("a", buffer=TINY)
         stalled = []
@@ -124,7 +124,7 @@ async def test_what_is_held_for_clients_that_stall_does_not_grow(contexts: Conte
 
 async def test_what_is_held_for_one_who_reads_a_byte_a_while_does_not_grow(way: Way, contexts: Contexts) -> None:
     log = 64 * MESSAGE
-    settings = Settings(write_timeout=600, max_lag_bytes=log, history_bytes=MESSAGE)
+    settings = Settings(write_timeout=600, max_lag_bytes=log, history_bytes=MESSAGE, max_message=2 * MESSAGE)
     async with traced_stage(way, contexts, settings) as served:
         slow, fast = await served.connect("a", buffer=TINY), await served.connect("a", buffer=TINY)
         for number in range(200):

@@ -1,7 +1,7 @@
 """A client for listening: `async with open_listener(url, groups) as messages: async for message in messages`.
 
-Works against any Triocast server; it shares nothing with one but the rule for group names and the close
-codes.
+Works against any Triocast server; it shares nothing with one but the rule for group names, positions and
+the close codes.
 """
 
 from triocast.client.backoff import BackoffSettings as BackoffSettings
@@ -13,6 +13,6 @@ from triocast.client.errors import ListenerClosed as ListenerClosed
 from triocast.client.errors import UnexpectedFrame as UnexpectedFrame
 from triocast.client.frames import Gap as Gap
 from triocast.client.frames import Received as Received
+from triocast.client.keeper import Lost as Lost
 from triocast.client.listener import Listener as Listener
-from triocast.client.listener import Lost as Lost
 from triocast.client.listener import open_listener as open_listener

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import cast
@@ -26,7 +26,10 @@ from triocast.client.target import Target
 from triocast.errors import TriocastError
 
 Dial = Callable[[Target, "ssl.SSLContext | None"], Awaitable[trio.abc.Stream]]
+Deliver = Callable[[str | bytes], Awaitable[object]]
+Opened = Callable[["str | None"], Awaitable[object]]
 
+POSITION = b"triocast-position"  # says where the stream of each group begins
 ABNORMAL = 1006  # RFC 6455, 7.4.1: the connection ended without a close frame
 RECEIVE_BYTES = 64 * 1024  # a message of the largest size is then a few reads, not hundreds
 
@@ -72,8 +75,10 @@ class Connection:
         self._goodbye: trio.Event | None = None
         self._silent = False
 
-    async def run(self, deliver: Callable[[str | bytes], Awaitable[object]], opened: Callable[[], object]) -> Ended:
+    async def run(self, deliver: Deliver, opened: Opened) -> Ended:
         """Connect, call `opened`, hand every message to `deliver` in order, and return how it ended.
+
+        `opened` is told the answer's header `Triocast-Position`, None if there is none.
 
         Raises `CannotConnect` or `HandshakeRefused` if there never was a connection, and what `deliver` raises on
         purpose (`TriocastError`), having said goodbye. When this returns or raises, the socket is closed and no task
@@ -107,8 +112,8 @@ class Connection:
     async def _run_on(
         self,
         stream: WatchedStream,
-        deliver: Callable[[str | bytes], Awaitable[object]],
-        opened: Callable[[], object],
+        deliver: Deliver,
+        opened: Opened,
         deadline: float,
     ) -> Ended:
         ended = Ended(ABNORMAL, "connection lost")
@@ -117,7 +122,7 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 self._websocket = await self._shake_hands(nursery, stream, deadline)
                 stream.handshake_done()
-                opened()
+                await opened(_position(self._websocket.handshake_headers))
                 nursery.start_soon(self._keep_alive, self._websocket, stream)
                 ended = await self._pump(self._websocket, deliver)
                 if self._goodbye is not None:
@@ -157,7 +162,7 @@ class Connection:
     async def _pump(
         self,
         websocket: trio_websocket.WebSocketConnection,
-        deliver: Callable[[str | bytes], Awaitable[object]],
+        deliver: Deliver,
     ) -> Ended:
         while True:
             try:
@@ -206,6 +211,10 @@ def error_message(body: bytes) -> str | None:
     except (ValueError, TypeError, KeyError):
         return None
     return message if isinstance(message, str) else None
+
+
+def _position(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    return next((value.decode("ascii", "replace") for name, value in headers if name.lower() == POSITION), None)
 
 
 async def _cancel_at_end(stream: WatchedStream, scope: trio.CancelScope) -> None:

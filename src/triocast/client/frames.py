@@ -19,8 +19,6 @@ from triocast.client.errors import UnexpectedFrame
 ESCAPED = 6
 ENVELOPE = 1024
 
-DISCONNECTED = "disconnected"
-
 HEAD = re.compile(r'\{"group":("(?:[^"\\]|\\.)*"),"offset":([0-9]+),"data":')
 
 
@@ -47,14 +45,16 @@ class Received:
 class Gap:
     """Messages that this listener does not get, in their place: offsets `first` to `last`, both included.
 
-    `reason` is the server's ("slow", "superseded", "lost"), or "disconnected" for what was published while there was
-    no connection.
+    `reason` is the server's (docs/recovery.md), or "untold" where messages are missing and the server did not say why.
+    With "epoch" the group's history began afresh: `epochs` are the one before and the one now, the offsets are those
+    of the latter, and there may be none; nobody knows what was missed of the former.
     """
 
     group: str
     first: int
     last: int
     reason: str
+    epochs: tuple[str, str] | None = None
 
     @property
     def count(self) -> int:
@@ -62,19 +62,29 @@ class Gap:
         return self.last - self.first + 1
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Where the stream of a group begins: what follows `offset` of `epoch` is what comes."""
+
+    group: str
+    epoch: str
+    offset: int
+
+
 Item = Received | Gap
+Frame = Item | Joined | None
 
 
 class Reader(Protocol):
-    """Reads the frames of one listener, of all its connections."""
+    """Reads the frames of one format."""
 
     format: str  # what it asks the server for
 
     def max_frame(self, max_message: int) -> int:
         """Return how large the frame of a message of `max_message` can be."""
 
-    def read(self, frame: str | bytes) -> Item | None:
-        """Return what a frame says; None for nothing new. Raises `UnexpectedFrame`."""
+    def read(self, frame: str | bytes) -> Frame:
+        """Return what a frame says; None for what we do not know. Raises `UnexpectedFrame`."""
 
 
 class RawReader:
@@ -96,6 +106,7 @@ class _GapObject(msgspec.Struct, rename={"first": "from", "last": "to"}):
     first: int
     last: int
     reason: str
+    epochs: tuple[str, str] | None = None
 
 
 class _JoinedObject(msgspec.Struct):
@@ -113,37 +124,20 @@ class _Object(msgspec.Struct):
 
 
 class JsonReader:
-    """Frames are JSON objects. It remembers where each group stood, and so sees what was missed between connections."""
+    """Frames are JSON objects."""
 
     format = "json"
-
-    def __init__(self) -> None:
-        self._epochs: dict[str, str] = {}
-        self._offsets: dict[str, int] = {}
 
     def max_frame(self, max_message: int) -> int:
         return ESCAPED * max_message + ENVELOPE
 
-    def read(self, frame: str | bytes) -> Item | None:
+    def read(self, frame: str | bytes) -> Frame:
         told = _decode(frame)
         if told.joined is not None:
-            return self._join(told.group, told.joined)
+            return Joined(told.group, told.joined.epoch, told.joined.offset)
         if told.gap is not None:
-            self._offsets[told.group] = told.gap.last
-            return Gap(told.group, told.gap.first, told.gap.last, told.gap.reason)
-        received = _received(told)
-        if received is not None and received.offset is not None:
-            self._offsets[told.group] = received.offset
-        return received
-
-    def _join(self, group: str, joined: _JoinedObject) -> Gap | None:
-        """Take note where the group's stream begins. In another epoch history is another: nothing can be counted."""
-        last = self._offsets.get(group) if self._epochs.get(group) == joined.epoch else None
-        self._epochs[group] = joined.epoch
-        self._offsets[group] = joined.offset
-        if last is None or joined.offset <= last:
-            return None
-        return Gap(group, last + 1, joined.offset, DISCONNECTED)
+            return Gap(told.group, told.gap.first, told.gap.last, told.gap.reason, told.gap.epochs)
+        return _received(told)
 
 
 def _decode(frame: str | bytes) -> _Object:

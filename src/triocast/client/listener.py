@@ -5,37 +5,23 @@ The connections themselves, and how long to wait between them, are decided elsew
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Literal
 
 import trio
 
-from triocast.client.backoff import Backoff, may_come_back
-from triocast.client.connection import Connection, ListenerSettings
-from triocast.client.errors import ListenerClosed
-from triocast.client.frames import Item, JsonReader, RawReader, Reader, Received
-from triocast.client.target import Target, parse_url
+from triocast.client.beginning import Since, beginning_of, position_text, read_since
+from triocast.client.connection import ListenerSettings
+from triocast.client.course import Course, Step
+from triocast.client.frames import Item, JsonReader, RawReader, Reader
+from triocast.client.keeper import Keeper, Lost, Wanted
+from triocast.client.target import parse_url
+from triocast.core.message import Position
 from triocast.core.names import check_group_name
-from triocast.errors import NORMAL, TOO_BIG, TriocastError
-
-log = logging.getLogger("triocast.client")
+from triocast.core.recovery import wish_of
 
 DEFAULTS = ListenerSettings()
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """A connection that ended, or an attempt that failed: why, and the seconds until the next attempt.
-
-    `lasted` is how many seconds there was a connection, None if the attempt failed.
-    """
-
-    why: str
-    delay: float
-    lasted: float | None
 
 
 class Listener:
@@ -43,16 +29,29 @@ class Listener:
     iterate over it, in one task.
 
     Iteration ends when the server closes normally (1000); it raises `ListenerClosed` when it says not to come
-    back, `HandshakeRefused` when it does so on reconnecting, or `UnexpectedFrame`. What was published while there was
-    no connection is missed; a gap says how much, unless the server has begun its history anew meanwhile.
+    back, `HandshakeRefused` when it does so on reconnecting, or `UnexpectedFrame`, also for what came already.
+
+    After a lost connection it goes on where it was: what was published meanwhile comes in order and once, as far as the
+    server keeps it, and a gap names the rest.
     """
 
-    def __init__(self, incoming: trio.MemoryReceiveChannel[Item], keeper: _Keeper) -> None:
+    def __init__(self, incoming: trio.MemoryReceiveChannel[Step], keeper: Keeper, course: Course) -> None:
         self._incoming = incoming
         self._keeper = keeper
+        self._course = course
+        self._given: dict[str, Position] = {}
 
     def __repr__(self) -> str:
         return f"<Listener {self._keeper}>"
+
+    @property
+    def positions(self) -> dict[str, str]:
+        """Where each group is, in a form that `since` takes: for a program that wants to go on after its own restart.
+
+        What was given last is counted, whatever became of it: store this once that is dealt with. A group is missing
+        here if nobody has told its position: no Triocast, or several groups in the raw format.
+        """
+        return {group: position_text(at) for group, at in {**self._course.origins, **self._given}.items()}
 
     def __aiter__(self) -> Listener:
         """Return itself."""
@@ -61,46 +60,63 @@ class Listener:
     async def __anext__(self) -> Item:
         """Wait for the next message or gap."""
         try:
-            return await self._incoming.receive()
+            item, position = await self._incoming.receive()
         except trio.EndOfChannel:
             if self._keeper.failure is not None:
                 raise self._keeper.failure from None
             raise StopAsyncIteration from None
+        if position is not None and item.group is not None:
+            self._given[item.group] = position
+        return item
 
 
 @asynccontextmanager
-async def open_listener(
+async def open_listener(  # noqa: PLR0913 (an argument for each thing to be said)
     url: str,
     groups: Sequence[str],
     *,
     format: Literal["json", "raw"] = "json",  # noqa: A002 - as the query parameter is called
+    since: Since = None,
+    last: int | None = None,
     reconnect: bool = True,
     on_lost: Callable[[Lost], object] | None = None,
     settings: ListenerSettings = DEFAULTS,
 ) -> AsyncIterator[Listener]:
     """Listen to `groups` of the server at `url` (http://, https://, ws://, wss:// or unix:PATH).
 
-    Entering connects: inside the block one is subscribed. It raises `InvalidURL`, `InvalidGroupName`,
-    `CannotConnect` or `HandshakeRefused`; the first attempt is not repeated. A connection that is lost later is
-    made anew after a jittered wait, of which `on_lost` is told, unless the server said not to come back or
-    `reconnect` is False. Leaving the block ends every task and closes the socket, within `close_timeout`; if it is
-    cancelled, at once and without a closing handshake.
+    It begins with what follows `since`: a position for each group, as `Listener.positions` has them, or "0" for the
+    oldest message kept; or with the `last` messages of each group, as far as they are kept; or with what comes.
 
-    With `format="raw"` messages come as payloads and nothing else: without offsets, and nothing says what is missing.
+    Entering connects: inside the block one is subscribed. It raises `InvalidURL`, `InvalidGroupName`,
+    `InvalidPosition`, `ValueError`, `CannotConnect` or `HandshakeRefused`; the first attempt is not repeated. A
+    connection that is lost later is made anew after a jittered wait, of which `on_lost` is told, and goes on where the
+    last one broke off, unless the server said not to come back or `reconnect` is False. Leaving the block ends every
+    task and closes the socket, within `close_timeout`; if it is cancelled, at once and without a closing handshake.
+
+    With `format="raw"` messages come as payloads and nothing else. Those of one group are counted from where the server
+    says that it begins, which goes on after a loss too; so that the count is right, the server is asked for `strict=1`:
+    where it would leave out messages it closes the connection (4010). Those of several groups can't be told apart: what
+    is missing is not noticed, and nothing goes on where it was.
     """
     if isinstance(groups, str) or not groups:
         raise ValueError("groups is a list of at least one group name")
-    groups = tuple(check_group_name(group) for group in groups)
-    outgoing, incoming = trio.open_memory_channel[Item](settings.max_waiting)
-    reader = RawReader(groups) if format == "raw" else JsonReader()
-    keeper = _Keeper(parse_url(url), groups, reader, settings, reconnect=reconnect, on_lost=on_lost)
+    groups = tuple(dict.fromkeys(check_group_name(group) for group in groups))
+    positions = read_since(groups, since)
+    wish_of(positions.get(groups[0]), last)  # raises for what can't be meant
+    outgoing, incoming = trio.open_memory_channel[Step](settings.max_waiting)
+    reader: Reader = RawReader(groups) if format == "raw" else JsonReader()
+    told_apart = groups if format == "json" or len(groups) == 1 else ()
+    course = Course(told_apart, positions, counts=format == "raw" and len(groups) == 1)
+    beginning = beginning_of(positions.values(), last)
+    wanted = Wanted(groups, reader, course, beginning)
+    keeper = Keeper(parse_url(url), wanted, settings, reconnect=reconnect, on_lost=on_lost)
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         if (refusal := await nursery.start(keeper.run, outgoing)) is not None:
             failure = refusal
         else:
             try:
-                yield Listener(incoming, keeper)
+                yield Listener(incoming, keeper, course)
             except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:
                 if _is_cancelled(error):
                     raise
@@ -113,103 +129,3 @@ async def open_listener(
 
 def _is_cancelled(error: BaseException) -> bool:
     return isinstance(error, BaseExceptionGroup) and error.subgroup(trio.Cancelled) is not None
-
-
-class _Keeper:
-    """Keeps a listener connected, and knows why it no longer is."""
-
-    def __init__(
-        self,
-        target: Target,
-        groups: tuple[str, ...],
-        reader: Reader,
-        settings: ListenerSettings,
-        *,
-        reconnect: bool,
-        on_lost: Callable[[Lost], object] | None,
-    ) -> None:
-        self.failure: TriocastError | None = None
-        self._target = target
-        self._groups = groups
-        self._reader = reader
-        self._settings = settings
-        self._reconnect = reconnect
-        self._on_lost = on_lost
-        self._backoff = Backoff(settings.backoff, settings.random)
-        self._connection: Connection | None = None
-        self._opened_at: float | None = None
-
-    def __str__(self) -> str:
-        state = "ended" if self.failure else "connected" if self._connection else "not connected"
-        return f"to {', '.join(self._groups)} at {self._target}, {state}"
-
-    async def run(
-        self,
-        outgoing: trio.MemorySendChannel[Item],
-        task_status: trio.TaskStatus[TriocastError | None] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        """Connect again and again; starts with None once connected, or with why the first attempt failed."""
-
-        def opened() -> None:
-            if not started.is_set():
-                started.set()
-                task_status.started(None)
-
-        started = trio.Event()
-        async with outgoing:
-            while True:
-                failure = await self._connect(outgoing, opened)
-                if not started.is_set():
-                    task_status.started(failure)
-                    return
-                if failure is None or not self._worth_another(failure):
-                    self.failure = failure
-                    return
-                await self._wait(failure)
-
-    async def say_goodbye(self) -> None:
-        """Close the connection, if there is one, in the way the protocol wants."""
-        if self._connection is not None:
-            await self._connection.aclose()
-
-    async def _connect(
-        self, outgoing: trio.MemorySendChannel[Item], opened: Callable[[], object]
-    ) -> TriocastError | None:
-        """Run one connection and return why it ended: None for a normal end."""
-        path = self._target.listen_path(self._groups, self._reader.format)
-        max_message = self._settings.max_message
-        connection = Connection(self._target, path, self._settings, self._reader.max_frame(max_message))
-        self._opened_at = None
-
-        def note_opened() -> None:
-            self._opened_at = trio.current_time()
-            self._connection = connection
-            opened()
-
-        async def deliver(data: str | bytes) -> None:
-            item = self._reader.read(data)
-            if isinstance(item, Received) and len(item.data) > max_message:
-                raise ListenerClosed(TOO_BIG.code, f"a message of {len(item.data)} (max_message: {max_message})")
-            if item is not None:
-                await outgoing.send(item)
-
-        try:
-            ended = await connection.run(deliver, note_opened)
-        except TriocastError as error:
-            return error
-        finally:
-            self._connection = None
-        return None if ended.code == NORMAL.code else ListenerClosed(ended.code, ended.reason)
-
-    def _worth_another(self, failure: TriocastError) -> bool:
-        if isinstance(failure, ListenerClosed):
-            return self._reconnect and may_come_back(failure.close_code)
-        return self._reconnect and failure.temporary
-
-    async def _wait(self, failure: TriocastError) -> None:
-        lasted = None if self._opened_at is None else trio.current_time() - self._opened_at
-        lost = Lost(str(failure), self._backoff.after(lasted or 0.0), lasted)
-        log.info("connection lost", extra={"why": lost.why, "back_in": round(lost.delay, 3)})
-        if self._on_lost is not None:
-            self._on_lost(lost)
-        await trio.sleep(lost.delay)

@@ -37,10 +37,16 @@ class Target:
         """Return the path that publishes to `group`."""
         return f"{self.prefix}/publish/{quote(group, safe='')}"
 
-    def listen_path(self, groups: Sequence[str], form: str) -> str:
-        """Return the path and query that listen to `groups` in the format `form`."""
-        asked = "&".join(f"group={quote(group, safe='')}" for group in groups)
-        return f"{self.prefix}/ws?{asked}&format={form}"
+    def listen_path(
+        self, groups: Sequence[str], form: str, beginning: Sequence[str] = (), *, strict: bool = False
+    ) -> str:
+        """Return the path and query that listen to `groups` in the format `form`.
+
+        `beginning` are the parameters that say where to begin, each as NAME=VALUE.
+        """
+        asked = [f"group={quote(group, safe='')}" for group in groups]
+        query = "&".join([*asked, f"format={form}", *(["strict=1"] if strict else []), *beginning])
+        return f"{self.prefix}/ws?{query}"
 
     def __str__(self) -> str:
         if self.path is not None:

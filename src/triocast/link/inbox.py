@@ -54,6 +54,7 @@ class Inbox:
         await trio.lowlevel.checkpoint_if_cancelled()
         while (event := self._pop()) is None:
             if self._final is not None:
+                await trio.lowlevel.checkpoint()  # whoever is about to answer may still do so
                 return dict(self._final)
             await self._receivers.park()
         self._putter.ring()

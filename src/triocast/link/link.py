@@ -212,10 +212,11 @@ class Link(TCPServer):
     async def _receive_plain(self, size: int) -> bytes:
         # As the stream does it, but without asking the kernel first for what has hardly ever come already.
         sock = self.writer.socket
-        while True:
+        while not self.writer.closed:
             await trio.lowlevel.wait_readable(sock)
             with suppress(BlockingIOError):
                 return cast("bytes", sock._sock.recv(size))  # type: ignore[attr-defined]  # noqa: SLF001
+        raise trio.ClosedResourceError
 
     async def _has_room(self) -> bool:
         """Wait until there is room for more; False when the client has left meanwhile."""
