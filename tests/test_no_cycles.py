@@ -12,6 +12,7 @@ import trio.testing
 
 from tests.link.harness import Client, close_frame
 from tests.served import Served, served
+from tests.sse import connect
 
 ROUNDS = 5
 
@@ -46,6 +47,19 @@ async def publish_and_go(world: Served) -> None:
             await client.until(b"}")
 
 
+async def listen_and_break_off(world: Served) -> None:
+    listener = await connect(world.port)
+    await (await listener.listen("/sse/g")).joined()
+    listener.reset()
+
+
+async def listen_until_the_end(world: Served) -> None:
+    listener = await connect(world.port)
+    await listener.listen("/sse/g?strict=1&since=gone:1")
+    assert [event.name for event in await listener.to_the_end()][-1:] == ["close"]
+    await listener.stream.aclose()
+
+
 async def upgraded(world: Served) -> Client:
     client = Client(await world.connect())
     await client.send(
@@ -57,7 +71,9 @@ async def upgraded(world: Served) -> Client:
 
 
 @pytest.mark.usefixtures("collector")
-@pytest.mark.parametrize("visit", [close_in_order, break_off, publish_and_go])
+@pytest.mark.parametrize(
+    "visit", [close_in_order, break_off, publish_and_go, listen_and_break_off, listen_until_the_end]
+)
 async def test_a_connection_that_is_over_leaves_no_cycle(visit: Callable[[Served], Awaitable[None]]) -> None:
     async with served() as world:
         await visit(world)  # what is made once

@@ -25,12 +25,15 @@ from triocast.door import DOOR, Door, open_door
 from triocast.engines import Engine
 from triocast.engines.memory import MemoryEngine
 from triocast.errors import NotRunning, TriocastError
+from triocast.event_reception import EventReception
+from triocast.event_response import EventsResponse, open_events_door
 from triocast.group import GroupInfo
 from triocast.history import PAGE, History
 from triocast.hub import Hub
 from triocast.problems import problem
 from triocast.reception import Arrival, Reception
 from triocast.settings import Settings, check_made
+from triocast.transports.events import Listening
 
 
 class GroupHandle:
@@ -112,6 +115,7 @@ class Triocast:
         check_made(self.settings)
         self.hub = Hub(self.settings, engine if engine is not None else MemoryEngine(self.settings))
         self.reception = Reception(self.hub)
+        self.event_reception = EventReception(self.hub)
         self._harden = harden
         if app is not None:
             self.init_app(app)
@@ -122,12 +126,14 @@ class Triocast:
             raise RuntimeError("this application has a Triocast already")
         app.extensions["triocast"] = self
         open_door(app, self.reception)
+        open_events_door(app, self.settings.allowed_origins)
         if self._harden:
             link.install(self.settings)
 
         @app.before_serving
         async def start_hub() -> None:
             self.reception.begin()
+            self.event_reception.begin()
             await app.nursery.start(self.hub.run)
 
         @app.after_serving
@@ -137,6 +143,27 @@ class Triocast:
     def group(self, name: str) -> GroupHandle:
         """Return the group of that name. Raises `InvalidGroupName`."""
         return GroupHandle(self.hub, name)
+
+    def events(
+        self,
+        *groups: str,
+        strict: bool = False,
+        since: Mapping[str, Position | str] | None = None,
+        last: int | None = None,
+    ) -> EventsResponse:
+        """In a request handler: return the response that gives the client the events of `groups` until it leaves.
+
+        Headers can be added to it. Where each group begins is as `connect` has it; a client that comes back, as an
+        EventSource does by itself, goes on where it was. With `strict` it is closed with 4010 instead of missing a
+        message. See docs/sse.md. Raises `ValueError` without a group, and `InvalidPosition`.
+
+        Instead of the stream the client is answered as `connect` refuses one.
+        """
+        if not groups:
+            raise ValueError("name at least one group: an event stream has no way to ask for one later")
+        positions = {name: parse_since(each) if isinstance(each, str) else each for name, each in (since or {}).items()}
+        wishes_of(groups, positions, last)  # raises for what can't be meant
+        return EventsResponse(self.event_reception, Listening(list(dict.fromkeys(groups)), positions, last, strict))
 
     @asynccontextmanager
     async def connect(

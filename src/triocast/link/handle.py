@@ -31,6 +31,8 @@ class Underneath(Protocol):
     def eviction(self) -> Eviction | None: ...
     async def wait_terminating(self) -> None: ...
     def begin_data(self) -> None: ...
+    def begin_stream(self) -> None: ...
+    def begin_chunks(self) -> bool: ...
     def reset(self) -> None: ...
 
 
@@ -92,7 +94,8 @@ class Handle:
     async def wait_writable(self) -> None:
         """Wait until the client can take more, having written what is left of a frame that was begun.
 
-        Raises `trio.BrokenResourceError` once a Close frame is out, or the client is gone. Cancellable.
+        Raises `trio.BrokenResourceError` once a Close frame or the end of the answer is out, or the client is gone.
+        Cancellable.
         """
         await self._link.writer.wait_writable()
 
@@ -100,12 +103,27 @@ class Handle:
         """Write whole frames, right after `wait_writable`; returns when the kernel has them, raises as that does."""
         await self._link.writer.send_frames(frames)
 
+    # Writing chunks, of an answer over HTTP that has no end of its own
+
+    def begin_stream(self) -> None:
+        """The answer to come goes on until somebody leaves: what else the client sends on this connection is dropped,
+        so that its end is seen behind it (not over HTTP/2, where requests do not wait for each other), and a peer
+        that acknowledges nothing any more is found by the kernel. The connection can't be used for another request.
+        """
+        self._link.begin_stream()
+
+    def begin_chunks(self) -> bool:
+        """Let `send_frames` take whole chunks of the answer whose head has just been sent, until `end_data`; comments
+        are sent between them as heartbeats. False where that can't be: not HTTP/1.1, or no chunks, or encoded ones.
+        """
+        return self._link.begin_chunks()
+
     def begin_data(self) -> None:
         """The handshake is answered; for the protocol."""
         self._link.begin_data()
 
     def end_data(self) -> None:
-        """A Close frame comes next; for the protocol."""
+        """A Close frame or the end of the answer comes next: write nothing more past the protocol."""
         self._link.writer.end_data()
 
     def __deepcopy__(self, memo: object) -> Handle:

@@ -10,16 +10,21 @@ from typing import Any
 import h11
 import trio
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import Body, Data, EndBody, Request, StreamClosed
+from hypercorn.protocol.events import Body, Data, EndBody, Request, Response, StreamClosed
+from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 from hypercorn.typing import H11SendableEvent
 
 from triocast.link.events import Ended, RequestBegun
 from triocast.link.frames import FrameMeter
+from triocast.link.handle import LINK_KEY, Handle
 from triocast.link.http import LinkHTTPStream
 from triocast.link.refusal import Headers, refusal, wants_websocket
 from triocast.link.websocket import LinkWSStream
 from triocast.settings import Settings
+
+# With these a body is not what chunks made elsewhere would be part of.
+NOT_PLAIN = {b"content-length", b"content-encoding", b"transfer-encoding"}
 
 
 class LinkH11(H11Protocol):
@@ -35,6 +40,7 @@ class LinkH11(H11Protocol):
         self._over = False
         self._farewell: FrameMeter | None = None
         self._head = b""  # of an answer, waiting for its body
+        self._chunked = False  # the answer under way, and by nobody else than h11
 
     async def handle(self, event: Event) -> None:
         """Take bytes, waiting for the handler to take what they mean; once all is over, discard them."""
@@ -56,6 +62,31 @@ class LinkH11(H11Protocol):
         self._turn.set()
         if isinstance(self.stream, LinkWSStream):
             self.stream.client_left()
+
+    @property
+    def takes_chunks(self) -> bool:
+        """Whether chunks of the answer that is under way may be written past us."""
+        return self._chunked and not self._over and self.connection.our_state is h11.SEND_BODY
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Send what a handler says; after the end of an answer none of its chunks."""
+        if isinstance(event, Response):
+            self._chunked = self._is_chunked(event)
+        elif isinstance(event, (EndBody, StreamClosed)):
+            self._handle.end_data()
+        await super().stream_send(event)
+
+    def _is_chunked(self, answer: Response) -> bool:
+        if not isinstance(self.stream, LinkHTTPStream):
+            return False
+        request = self.stream.scope
+        plain = NOT_PLAIN.isdisjoint([name.lower() for name, _ in answer.headers])
+        return plain and answer.status_code == 200 and (request["method"], request["http_version"]) == ("GET", "1.1")
+
+    @property
+    def _handle(self) -> Handle:
+        handle: Handle = self.connection_state[LINK_KEY]
+        return handle
 
     async def _handle_events(self) -> None:
         while not self._over:
@@ -146,6 +177,7 @@ class LinkH11(H11Protocol):
     async def _end(self) -> None:
         self._over = True
         self._turn.set()
+        self._handle.end_data()
         both = self._farewell is not None and self._farewell.close_seen
         await self.send(Closed())
         if both:

@@ -24,7 +24,16 @@ RELIED_ON = {
     "hypercorn.trio.task_group": ("TaskGroup.spawn", "TaskGroup.spawn_app", "_handle"),
     "hypercorn.trio.worker_context": ("WorkerContext",),
     "hypercorn.events": ("Closed", "RawData", "Updated"),
-    "hypercorn.protocol.events": ("Body", "Data", "EndBody", "EndData", "Request", "StreamClosed", "Trailers"),
+    "hypercorn.protocol.events": (
+        "Body",
+        "Data",
+        "EndBody",
+        "EndData",
+        "Request",
+        "Response",
+        "StreamClosed",
+        "Trailers",
+    ),
     "hypercorn.protocol.h11": (
         "STREAM_ID",
         "H11WSConnection",

@@ -21,7 +21,7 @@ from hypercorn.utils import parse_socket_addr
 
 from triocast.link.events import Ended, RequestBegun
 from triocast.link.handle import LINK_KEY, Handle
-from triocast.link.heartbeat import PING, Beat, Heartbeat
+from triocast.link.heartbeat import COMMENT_CHUNK, Beat, Heartbeat
 from triocast.link.http1 import LinkH11
 from triocast.link.http2 import LinkH2
 from triocast.link.reading import LOOK_AGAIN, MAX_PIECE, MAX_READ, Backlog, has_left, has_more
@@ -64,7 +64,7 @@ class Link(TCPServer):
         self._first_head_by = trio.current_time() + self.settings.header_timeout
         self._idle = True
         self._watching = trio.CancelScope(deadline=self._first_head_by)
-        self._heartbeat: Heartbeat | None = None  # of a WebSocket only
+        self._heartbeat: Heartbeat | None = None  # of a WebSocket or an event stream
         self._silent = False  # reset because no ping was answered
 
     @classmethod
@@ -93,8 +93,25 @@ class Link(TCPServer):
     def begin_data(self) -> None:
         """The handshake of a WebSocket is answered: frames may be written, and its peer is watched from now on."""
         self.writer.begin_data()
-        self._heartbeat = Heartbeat(self.settings.ping_interval, self.settings.ping_timeout, trio.current_time())
-        self._watching.deadline = self._heartbeat.due
+        self._watch_over(Heartbeat(self.settings.ping_interval, self.settings.ping_timeout, trio.current_time()))
+
+    def begin_stream(self) -> None:
+        """An answer without an end of its own comes: see `Handle`."""
+        if isinstance(self.protocol, LinkH11):
+            self._backlog.discard()
+        self.writer.expect_acknowledgements(max(self.settings.write_timeout, self.settings.ping_timeout))
+
+    def begin_chunks(self) -> bool:
+        """Its head is out: see `Handle`."""
+        if not isinstance(self.protocol, LinkH11) or not self.protocol.takes_chunks:
+            return False
+        self.writer.begin_data()
+        self._watch_over(Heartbeat(self.settings.ping_interval, None, trio.current_time(), COMMENT_CHUNK))
+        return True
+
+    def _watch_over(self, heartbeat: Heartbeat) -> None:
+        self._heartbeat = heartbeat
+        self._watching.deadline = heartbeat.due
 
     def reset(self) -> None:
         """Reset the connection now; its handlers are told, and end when they end. Harmless twice."""
@@ -251,7 +268,7 @@ class Link(TCPServer):
 
     async def _watch(self) -> None:
         """Close the connection when it has been idle for its time, or is idle when the server stops; until then see to
-        the heartbeat of a WebSocket. One task for both, so that watching costs a connection nothing."""
+        a heartbeat, where there is one. One task for both, so that watching costs a connection nothing."""
         while True:
             with self._watching as clock:
                 await self.context.terminated.wait()
@@ -264,13 +281,13 @@ class Link(TCPServer):
     async def _beat(self) -> None:
         heartbeat = self._heartbeat
         self._watching = trio.CancelScope()
-        if heartbeat is None or not self.writer.takes_data:  # no WebSocket, or one that is closing: not ours to end
+        if heartbeat is None or not self.writer.takes_data:  # no client of ours, or one that is closing
             return
         unread = self._backlog.full or has_more(self.writer.socket.fileno())
         beat = heartbeat.judge(trio.current_time(), resting=unread or self.writer.pending)
         self._watching.deadline = heartbeat.due
         if beat is Beat.PING:
-            await self.writer.send_all(PING)
+            await self.writer.send_all(heartbeat.sign)
         elif beat is Beat.LOST:
             logger.info("%s is gone without a word: it did not answer a ping", self.peer)
             self._silent = True

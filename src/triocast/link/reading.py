@@ -28,6 +28,7 @@ class Backlog:
         self._pieces: list[bytes] = []  # not a deque: an empty one takes 700 bytes
         self._size = 0
         self._over = False
+        self._deaf = False
         self._arrival = Bell()  # for the task that understands
         self._room = Bell()  # for the task that reads
 
@@ -37,6 +38,8 @@ class Backlog:
 
     def add(self, data: bytes) -> None:
         """Add what was read. The caller waits for room first."""
+        if self._deaf:
+            return
         self._pieces.append(data)
         self._size += len(data)
         self._arrival.ring()
@@ -45,6 +48,12 @@ class Backlog:
         """Nothing more comes; what is here can still be taken."""
         self._over = True
         self._arrival.ring()
+
+    def discard(self) -> None:
+        """Keep nothing any more, of what is here and of what will be added."""
+        self._deaf = True
+        self._pieces, self._size = [], 0
+        self._room.ring()
 
     async def wait_room(self) -> None:
         while self.full:

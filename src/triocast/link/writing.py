@@ -33,6 +33,7 @@ LONGER = 2
 # Writes that the kernel took at once, without a turn for other tasks: one costs less than a turn does.
 TURN_EVERY = 16
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+MAX_USER_TIMEOUT = 2**31 - 1  # milliseconds; an int of the kernel's
 
 
 class Writer:
@@ -150,6 +151,13 @@ class Writer:
     def pending(self) -> bool:
         """Whether something is being written, or was begun and is not yet with the kernel; `timeout` runs for it."""
         return bool(self._rest or self._scopes)
+
+    def expect_acknowledgements(self, seconds: float) -> None:
+        """Have the kernel end the connection when what it has sent is not acknowledged for so long, where it can."""
+        option = getattr(stdlib_socket, "TCP_USER_TIMEOUT", None)
+        if option is not None:
+            with suppress(OSError):  # a Unix socket, or one that is closed
+                self.socket.setsockopt(stdlib_socket.IPPROTO_TCP, option, min(round(seconds * 1000), MAX_USER_TIMEOUT))
 
     async def wait_writable(self) -> None:
         """Write what is left of frames that were begun, and wait until the client can take more.

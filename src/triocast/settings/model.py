@@ -150,7 +150,7 @@ class Settings(GroupSettings):
     keep_alive: Annotated[Seconds, Meta(description="seconds an idle HTTP connection is kept")] = 60.0
     ping_interval: Annotated[
         Seconds,
-        Meta(description="seconds of silence after which a WebSocket is pinged; proxies and NAT cut after 30 or more"),
+        Meta(description="seconds of silence until a WebSocket is pinged, a comment streamed; proxies cut after 30"),
     ] = 20.0
     ping_timeout: Annotated[
         Seconds,

@@ -3,6 +3,8 @@
 from triocast.web.app import create_app as create_app
 from triocast.web.blueprint import routes as routes
 from triocast.web.errors import answer_errors_with_json as answer_errors_with_json
+from triocast.web.events import EventsFront as EventsFront
+from triocast.web.events import events_routes as events_routes
 from triocast.web.forwarded import Forwarded as Forwarded
 from triocast.web.front import PublishFront as PublishFront
 from triocast.web.gate import Gate as Gate

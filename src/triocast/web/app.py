@@ -10,6 +10,7 @@ from triocast.extension import Triocast
 from triocast.settings import Settings
 from triocast.web.blueprint import routes
 from triocast.web.errors import answer_errors_with_json
+from triocast.web.events import EventsFront
 from triocast.web.forwarded import Forwarded
 from triocast.web.front import PublishFront
 from triocast.web.gate import Gate
@@ -20,6 +21,7 @@ WELCOME = """\
 This is Triocast: server push, by groups.
 
 Listen:   wscat -c {ws}/ws/sample
+          curl -N {http}/sse/sample
 Publish:  curl {key}-d 'hello' {http}/publish/sample
           http --form POST {http}/publish/sample {httpie_key}msg='hello'
 Look:     curl {key}{http}/groups
@@ -34,7 +36,7 @@ def create_app(settings: Settings, *, engine: Engine | None = None, harden: bool
     app.url_map.merge_slashes = False  # a slash too many is a bad group name, not a redirect
     push = Triocast(app, settings, engine=engine, harden=harden)
     bound_bodies(app, settings)
-    fronts = PublishFront(SocketFront(app.asgi_app, push), push)  # type: ignore[arg-type]
+    fronts = PublishFront(EventsFront(SocketFront(app.asgi_app, push), push), push)  # type: ignore[arg-type]
     app.asgi_app = Forwarded(Gate(fronts), settings.trusted_proxies)  # type: ignore[method-assign, assignment]
     answer_errors_with_json(app)
     app.register_blueprint(routes(push))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from quart import Blueprint
 
 from triocast.extension import Triocast
+from triocast.web.events import events_routes
 from triocast.web.groups import group_routes
 from triocast.web.health import health_routes
 from triocast.web.history import history_routes
@@ -14,12 +15,21 @@ from triocast.web.socket import socket_routes
 
 
 def routes(push: Triocast, name: str = "triocast") -> Blueprint:
-    """Return a blueprint with `/ws`, `/publish`, `/groups`, `/metrics` and `/health` for the groups of `push`.
+    """Return a blueprint with `/ws`, `/sse`, `/publish`, `/groups`, `/metrics` and `/health` for the groups of `push`.
 
     `app.register_blueprint(routes(push), url_prefix="/push")` mounts it below a prefix. Bodies are bounded by the
     application: see `triocast.web.bound_bodies`.
     """
     blueprint = Blueprint(name, __name__)
-    for part in (socket_routes, publish_routes, group_routes, history_routes, metrics_routes, health_routes):
+    parts = (
+        socket_routes,
+        events_routes,
+        publish_routes,
+        group_routes,
+        history_routes,
+        metrics_routes,
+        health_routes,
+    )
+    for part in parts:
         blueprint.register_blueprint(part(push))
     return blueprint

@@ -1,0 +1,97 @@
+"""Server-sent events (WHATWG HTML, 9.2): what a client is told as events, each of them one chunk of HTTP/1.1.
+
+It knows no connection and writes nothing.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable
+from typing import cast
+
+import msgspec
+
+from triocast.core.message import Gap, Kind, Message, Position
+from triocast.core.wire.format import Format, Told
+from triocast.core.wire.json import payload as json_payload
+from triocast.errors import Close
+
+COMMENT = b": \n\n"
+"""What readers pass over, for proxies that cut off what is silent."""
+
+
+class Events(Format):
+    """Events with their group's position as `id`; or without, for whoever writes an `id_line` of its own before each.
+
+    A frame is a whole chunk, and one serves all the clients of a format.
+    """
+
+    def __init__(self, name: str, *, ids: bool) -> None:
+        super().__init__(name, self._with_id if ids else event, greets=True)
+
+    def payload(self, told: Told) -> bytes:
+        """Return the event."""
+        return cast("bytes", super().payload(told))
+
+    def _frame(self, told: Told) -> bytes:
+        return chunk(cast("bytes", self.encode(told)))
+
+    def _with_id(self, told: Told) -> bytes:
+        return id_line([position_of(told)]) + event(told)
+
+
+def position_of(told: Told) -> Position:
+    """Return up to where a client knows a group once it was told this."""
+    match told:
+        case Message():
+            return told.position
+        case Gap():
+            return Position(told.epoch, told.last)
+        case _:
+            return Position(told.epoch, told.offset)
+
+
+def event(told: Told) -> bytes:
+    """Return an event without `id`; the data of gaps and beginnings is what the JSON format says of them."""
+    if isinstance(told, Message):
+        return data_event(told.data, binary=told.kind is Kind.BINARY)
+    name = b"gap" if isinstance(told, Gap) else b"join"
+    return b"event: %b\n%b" % (name, _lines(json_payload(told).encode()))
+
+
+def data_event(data: bytes, *, binary: bool = False) -> bytes:
+    """Return the event of a payload: UTF-8, or `binary` in base64."""
+    return b"event: binary\n" + _lines(b64encode(data)) if binary else _lines(data)
+
+
+def close_event(close: Close) -> bytes:
+    """Return the event that says why the response ends. It has no `id`: nobody's position has changed."""
+    return b"event: close\n" + _lines(msgspec.json.encode({"code": close.code, "reason": close.reason}))
+
+
+def id_line(positions: Iterable[Position | str]) -> bytes:
+    """Return the line that says what a client has: the position of each of its groups, in the order it named them."""
+    return b"id: %b\n" % ",".join(map(str, positions)).encode()
+
+
+def retry_line(seconds: float) -> bytes:
+    """Return what tells a client how long to wait before it connects again."""
+    return b"retry: %d\n\n" % round(seconds * 1000)
+
+
+def chunk(data: bytes) -> bytes:
+    """Return `data` as one chunk of an HTTP/1.1 response (RFC 9112, 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def _lines(data: bytes) -> bytes:
+    # CR ends a line as LF does, so that a reader could not tell them apart in any spelling.
+    plain = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
+    return b"data: %b\n\n" % plain.replace(b"\n", b"\ndata: ")
+
+
+SSE = Events("sse", ids=True)
+"""For clients of one group."""
+
+SSE_MANY = Events("sse-many", ids=False)
+"""For clients of several groups."""
