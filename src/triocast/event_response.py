@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import trio
 from quart import Quart, Response
 from quart.utils import encode_headers
 from quart_trio.asgi import TrioASGIHTTPConnection
@@ -79,10 +78,11 @@ async def serve_events(
         return None
     opened = False
     try:
-        async with reception.events(call, listening):
+        async with reception.events(call, listening) as connection:
             opened = True
             answered()
-            await trio.sleep_forever()
+            async for _ in connection:  # it says nothing; this ends with it, and is not cancelled
+                pass
     except TriocastError as error:
         if opened:
             raise
