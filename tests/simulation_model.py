@@ -231,7 +231,9 @@ class Census:
         self.low += low
         self.high += high
         for window in self._windows:
-            window.low, window.high = min(window.low, self.low), max(window.high, self.high)
+            # Who goes may have gone a moment before it is noted, when somebody who has come since was not there yet.
+            window.low += min(low, 0)
+            window.high += max(high, 0)
 
     @contextmanager
     def watch(self) -> Iterator[Window]:
