@@ -95,8 +95,6 @@ async def test_a_connection_that_is_over_leaves_no_cycle(visit: Callable[[Served
 @pytest.mark.usefixtures("collector")
 async def test_a_connection_that_is_over_is_not_kept_until_it_would_have_been_cut_off() -> None:
     async with served() as world:
-        await break_off(world)  # the reception keeps the first link, to learn from it when the server stops
-        await world.wait_connections(0)
         client = await upgraded(world)
         (link,) = world.host._links.live
         left = weakref.ref(link)

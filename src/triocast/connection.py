@@ -273,12 +273,13 @@ async def open_connection(
 ) -> AsyncIterator[Connection]:
     """Admit a client to the hub, make it a member of `groups`, accept it, and run its connection around the block.
 
-    Before the live messages of a group it is given what `wishes` say for that.
+    Before the live messages of a group it is given what `wishes` say for that. A `strict` client is closed with 4010
+    instead of missing anything.
+
     The block is cancelled when the client is gone or closed (one that reads messages first gets `close_timeout` to
     come to its own end). Leaving it, for whatever cause, leaves every group and closes the client: with 1000, or with
-    1011 if the block raised, which goes on to the caller. A `strict` client is closed with 4010 instead of missing
-    anything. Raises what `Hub.admit` and `Connection.join` raise; then
-    the client was not accepted.
+    1011 if the block raised, which goes on to the caller. Raises what `Hub.admit` and `Connection.join` raise; then the
+    client was not accepted.
     """
     connection = Connection(hub, transport, strict=strict)
     hub.admit(connection)

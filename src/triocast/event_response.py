@@ -14,8 +14,9 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 
 from triocast.door import Door, Receive, Send
 from triocast.errors import TriocastError
-from triocast.event_reception import EventReception, Headers, cors_headers
+from triocast.event_request import Headers, cors_headers
 from triocast.problems import problem
+from triocast.reception import Reception
 from triocast.transports.events import HEAD, Call, Listening
 
 # What the stream says of itself, and what would be wrong of it.
@@ -29,7 +30,7 @@ def _nothing() -> None:
 class EventsResponse(Response):
     """What `Triocast.events` returns; headers that are put into it are sent."""
 
-    def __init__(self, reception: EventReception, listening: Listening) -> None:
+    def __init__(self, reception: Reception, listening: Listening) -> None:
         super().__init__(b"", content_type="text/event-stream; charset=utf-8")
         self.timeout = None  # Quart's RESPONSE_TIMEOUT would cut the stream off
         self.reception = reception
@@ -67,7 +68,7 @@ def open_events_door(app: Quart, allowed_origins: tuple[str, ...]) -> None:
 
 
 async def serve_events(
-    reception: EventReception, call: Call, listening: Listening, answered: Callable[[], None] = _nothing
+    reception: Reception, call: Call, listening: Listening, answered: Callable[[], None] = _nothing
 ) -> TriocastError | None:
     """Serve `call` until its client has left or is closed, or return why it is refused: then it is not answered.
 

@@ -25,7 +25,6 @@ from triocast.door import DOOR, Door, open_door
 from triocast.engines import Engine
 from triocast.engines.memory import MemoryEngine
 from triocast.errors import NotRunning, TriocastError
-from triocast.event_reception import EventReception
 from triocast.event_response import EventsResponse, open_events_door
 from triocast.group import GroupInfo
 from triocast.history import PAGE, History
@@ -58,7 +57,7 @@ class GroupHandle:
         is harmless and gives it nothing. Raises `InvalidPosition`, `TooManyGroups`, `ConnectionEnded`, `EngineError`.
         Cancelled, it has not joined.
         """
-        position = parse_since(since) if isinstance(since, str) else since
+        position = None if since is None else _position(since)
         await connection.join(self.name, wish_of(position, last))
 
     async def discard(self, connection: Connection) -> None:
@@ -115,7 +114,6 @@ class Triocast:
         check_made(self.settings)
         self.hub = Hub(self.settings, engine if engine is not None else MemoryEngine(self.settings))
         self.reception = Reception(self.hub)
-        self.event_reception = EventReception(self.hub)
         self._harden = harden
         if app is not None:
             self.init_app(app)
@@ -133,7 +131,6 @@ class Triocast:
         @app.before_serving
         async def start_hub() -> None:
             self.reception.begin()
-            self.event_reception.begin()
             await app.nursery.start(self.hub.run)
 
         @app.after_serving
@@ -161,9 +158,9 @@ class Triocast:
         """
         if not groups:
             raise ValueError("name at least one group: an event stream has no way to ask for one later")
-        positions = {name: parse_since(each) if isinstance(each, str) else each for name, each in (since or {}).items()}
+        positions = {name: _position(each) for name, each in (since or {}).items()}
         wishes_of(groups, positions, last)  # raises for what can't be meant
-        return EventsResponse(self.event_reception, Listening(list(dict.fromkeys(groups)), positions, last, strict))
+        return EventsResponse(self.reception, Listening(list(dict.fromkeys(groups)), positions, last, strict))
 
     @asynccontextmanager
     async def connect(
@@ -196,7 +193,7 @@ class Triocast:
         """
         if format not in FORMATS:
             raise ValueError(f"no such format: {format!r}; there are {', '.join(FORMATS)}")
-        positions = {name: parse_since(each) if isinstance(each, str) else each for name, each in (since or {}).items()}
+        positions = {name: _position(each) for name, each in (since or {}).items()}
         wishes = wishes_of(groups, positions, last)
         opened = False
         current = cast("Any", websocket)._get_current_object()  # noqa: SLF001 - how Werkzeug's proxies are read
@@ -211,6 +208,10 @@ class Triocast:
             if opened or isinstance(error, NotRunning):
                 raise
             raise Refusal(problem(error)) from error
+
+
+def _position(since: Position | str) -> Position:
+    return parse_since(since) if isinstance(since, str) else since
 
 
 def _door(scope: dict[str, Any]) -> Door:

@@ -261,7 +261,14 @@ class Hub:
             while not self._ending:
                 self._ending_changed = trio.Event()
                 await self._ending_changed.wait()
+            await trio.sleep_until(next(iter(self._ending.values())))
+            self._cut_off(trio.current_time())
+
+    def _cut_off(self, now: float) -> None:
+        # Not async: a task that waits would keep the last of them until the next one is due.
+        while self._ending:
             client, deadline = next(iter(self._ending.items()))
-            await trio.sleep_until(deadline)
-            if self._ending.pop(client, None) is not None:  # else it has ended meanwhile
-                client.abort()
+            if deadline > now:
+                return
+            del self._ending[client]
+            client.abort()

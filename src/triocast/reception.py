@@ -1,26 +1,28 @@
-"""Takes WebSockets in: the places for handshakes under way, the Origin rule, and which way a client is written to.
+"""Takes clients in: the places for handshakes under way, the Origin rule, and which way a client is written to.
 
 It knows ASGI and the link's handle, and no framework.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import trio
 
 from triocast import link
 from triocast.connection import Connection, open_connection
-from triocast.core.access import allowed_origin
-from triocast.core.recovery import Wish
+from triocast.core.access import allowed_origin, header_values
+from triocast.core.recovery import Wish, wishes_of
 from triocast.core.wire import FORMATS, Format, FormatName
 from triocast.errors import ForeignOrigin
+from triocast.event_request import check_count, last_event_id
 from triocast.hub import Hub
 from triocast.transports.asgi import AsgiTransport, Receive, Send, Websocket
 from triocast.transports.direct import DirectTransport
+from triocast.transports.events import Call, DirectEvents, Listening, PortableEvents
 from triocast.transports.portable import PortableTransport
 
 Scope = dict[str, Any]
@@ -37,7 +39,7 @@ class Arrival:
 
 
 class Reception:
-    """Where the WebSockets of one hub come in."""
+    """Where the clients of one hub come in, by WebSocket or for server-sent events."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -70,32 +72,56 @@ class Reception:
         transport = self._transport(arrival, FORMATS[form])
         return open_connection(self._hub, transport, groups, wishes, strict=strict)
 
+    def events(self, call: Call, listening: Listening) -> AbstractAsyncContextManager[Connection]:
+        """Return what answers a request for events and runs its client's connection around a block.
+
+        A client that comes back and says so by Last-Event-ID goes on there, whatever else it asks for: an EventSource
+        repeats its address. Raises `ForeignOrigin`, `TooManyGroups` and `InvalidPosition`; entering the block raises
+        what `open_connection` does. The request is not answered then.
+        """
+        self._check_origin(call.scope)
+        check_count(listening.groups, self._hub.settings)
+        known = last_event_id(call.scope, listening.groups)
+        if known is not None:
+            listening = replace(listening, since=known, last=None)
+        groups = listening.groups
+        wishes = wishes_of(groups, listening.since, listening.last)
+        return open_connection(
+            self._hub, self._event_transport(call, listening), groups, wishes, strict=listening.strict
+        )
+
     def _check_origin(self, scope: Scope) -> None:
-        origins = _values(scope, b"origin")
-        if origins and not allowed_origin(
-            origins, next(iter(_values(scope, b"host")), ""), self._hub.settings.allowed_origins
-        ):
+        origins = header_values(scope["headers"], b"origin")
+        host = next(iter(header_values(scope["headers"], b"host")), "") if origins else ""
+        if not allowed_origin(origins, host, self._hub.settings.allowed_origins):
             raise ForeignOrigin(
                 f"pages of {', '.join(origins)} may not connect here: add the origin to allowed_origins"
             )
 
     def _transport(self, arrival: Arrival, form: Format) -> AsgiTransport:
-        handle: link.Handle | None = (arrival.scope.get("state") or {}).get(link.LINK_KEY)
-        if handle is not None:
-            self._drain_with(handle)
-            if handle.takes_frames:
-                return DirectTransport(arrival.receive, arrival.websocket, form, handle)
+        handle = self._handle_of(arrival.scope)
+        if handle is not None and handle.takes_frames:
+            return DirectTransport(arrival.receive, arrival.websocket, form, handle)
         timeout = self._hub.settings.write_timeout
         return PortableTransport(arrival.receive, arrival.send, arrival.websocket, form, handle, timeout)
 
-    def _drain_with(self, handle: link.Handle) -> None:
-        """Close clients with 1012 as soon as Hypercorn starts to end, instead of when it has lost its patience."""
-        if not self._watching:
-            self._hub.start_soon(self._drain_when_terminating, handle)
-            self._watching = True
+    def _event_transport(self, call: Call, listening: Listening) -> PortableEvents:
+        handle = self._handle_of(call.scope)
+        if handle is not None and handle.takes_frames and call.scope["http_version"] == "1.1":
+            return DirectEvents(call, listening, self._hub.settings, handle)
+        return PortableEvents(call, listening, self._hub.settings, handle)
 
-    async def _drain_when_terminating(self, handle: link.Handle) -> None:
-        await handle.wait_terminating()
+    def _handle_of(self, scope: Scope) -> link.Handle | None:
+        """Return the link's handle, if the server has one, having seen to it that we hear of the server's end."""
+        handle: link.Handle | None = (scope.get("state") or {}).get(link.LINK_KEY)
+        if handle is not None and not self._watching:
+            self._hub.start_soon(self._drain_once, handle.wait_terminating)
+            self._watching = True
+        return handle
+
+    async def _drain_once(self, server_ends: Callable[[], Awaitable[None]]) -> None:
+        """Close clients with 1012 as soon as Hypercorn starts to end, instead of when it has lost its patience."""
+        await server_ends()
         await self._hub.drain()
 
 
@@ -112,7 +138,3 @@ class Place:
         if self._places is not None:
             self._places.release()
             self._places = None
-
-
-def _values(scope: Scope, name: bytes) -> list[str]:
-    return [value.decode("latin1") for key, value in scope["headers"] if key.lower() == name]

@@ -5,8 +5,6 @@ What is published meanwhile waits in the group's log, not here.
 
 from __future__ import annotations
 
-from collections import deque
-
 from triocast.core.log import Entry
 from triocast.core.message import Gap, GapReason, Position
 from triocast.core.recovery import Beginning, Wish, begin, correct
@@ -18,12 +16,12 @@ PAGE = 256  # messages asked for at once
 class Recovery:
     """What is left of one client's missed messages of one group. Made by `plan_recovery`."""
 
-    __slots__ = ("_after", "_engine", "_first", "_group", "_until")
+    __slots__ = ("_after", "_engine", "_gap", "_group", "_until")
 
     def __init__(self, engine: Engine, group: str, beginning: Beginning, at: Position) -> None:
         self._engine = engine
         self._group = group
-        self._first: deque[Entry] = deque([beginning.gap] if beginning.gap is not None else [])
+        self._gap = beginning.gap  # still to be told
         self._after = beginning.after
         self._until = at
 
@@ -38,15 +36,16 @@ class Recovery:
     @property
     def done(self) -> bool:
         """Whether the log has all that comes next."""
-        return not self._first and self._after >= self._until.offset
+        return self._gap is None and self._after >= self._until.offset
 
     async def take(self, budget: int) -> list[Entry]:
         """Return what comes next, at most `budget` bytes or one message; what is gone by now is named by a gap.
 
         Raises `EngineError`; cancelled, nothing was taken.
         """
-        if self._first:
-            return [self._first.popleft()]
+        if self._gap is not None:
+            gap, self._gap = self._gap, None
+            return [gap]
         page = await self._engine.read(self._group, self._after, min(PAGE, self._until.offset - self._after))
         same = page.position.epoch == self._until.epoch
         entries: list[Entry] = []

@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 
 import trio
@@ -19,10 +19,11 @@ import trio.testing
 
 from tests.hostile.attacker import KIB, MIB, Attacker, Case, tcp, upgrade
 from tests.link.harness import TEXT, Client
+from tests.memory import flat_memory as flat
 from tests.served import PATIENCE, Served, served
 from triocast.settings import GroupSettings, Settings
 
-FLAT = 4 * MIB
+flat_memory = partial(flat, 4 * MIB)
 """What may be held at most while somebody pours tens of MB: a few reads, a group's log, and this process's noise."""
 
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
@@ -215,19 +216,6 @@ def logged() -> Iterator[Log]:
     finally:
         root.setLevel(level)
         root.removeHandler(log)
-
-
-@contextmanager
-def flat_memory(limit: int = FLAT) -> Iterator[None]:
-    """Fail if what is allocated inside ever grows by more than `limit` bytes."""
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        yield
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak - before < limit
 
 
 def hasty(**changes: object) -> Settings:

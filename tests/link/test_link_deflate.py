@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 import tracemalloc
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -31,6 +29,7 @@ from tests.link.harness import (
     settings,
 )
 from tests.link.test_link_messages import pour
+from tests.memory import flat_memory
 from triocast.link import LINK_KEY
 from triocast.link.deflate import INFLATE_PIECE, Inflate, agree
 from triocast.link.frames import FrameMeter
@@ -61,19 +60,6 @@ def compressed_frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
     """Return the first frame of a message that is compressed."""
     first, *rest = frame(opcode, payload, fin=fin)
     return bytes([first | RSV1, *rest])
-
-
-@contextmanager
-def at_most(size: int) -> Iterator[None]:
-    """Fail if what is allocated inside ever grows by more than `size` bytes."""
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        yield
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak - before < size
 
 
 async def agreed(served: Served) -> Client:
@@ -289,7 +275,7 @@ async def test_a_thousand_times_the_limit_is_refused_without_being_inflated(limi
     bomb = compressed_frame(BINARY, zeros(mebibytes))
     async with serve(app, settings(compression=True, max_message=limit)) as served:
         client, other = await agreed(served), await agreed(served)
-        with at_most(3 * MIB + 5 * limit):  # the message's own bytes, as zlib gives them and as wsproto copies them
+        with flat_memory(3 * MIB + 5 * limit):  # the message's own bytes, as zlib gives them and as wsproto copies them
             await pour(client, bomb, 1)
             assert (await client.close())[0] == 1009
         await other.send(compressed_frame(TEXT, deflated(b"still here")))
@@ -389,7 +375,7 @@ def test_a_meter_says_whether_there_is_anything_to_inflate() -> None:
 def test_what_is_too_large_is_not_inflated_to_find_that_out() -> None:
     server = Connection(ConnectionType.SERVER, [Inflate(10 * KIB)])
     bomb = compressed_frame(BINARY, zeros(8))
-    with at_most(200 * KIB):
+    with flat_memory(200 * KIB):
         server.receive_data(bomb)
         assert [event.code for event in server.events() if isinstance(event, CloseConnection)] == [1009]
 
@@ -406,7 +392,7 @@ async def test_a_large_message_is_inflated_in_pieces() -> None:
         client = await agreed(served)
         message = compressed_frame(BINARY, zeros(6))
         assert len(message) < 7 * KIB  # one read
-        with at_most(17 * MIB):  # inflated in one go, it took 20 for a moment
+        with flat_memory(17 * MIB):  # inflated in one go, it took 20 for a moment
             await client.send(message)
             await app.wait_ended()
         assert app.size == 6 * MIB

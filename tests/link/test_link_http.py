@@ -12,7 +12,8 @@ from hypercorn.config import Config
 from hypercorn.middleware import ProxyFixMiddleware
 
 from tests.link.harness import TEXT, Application, answer, frame, serve, settings
-from tests.link.test_link_messages import flat_memory, pour
+from tests.link.test_link_messages import pour
+from tests.memory import flat_memory
 from triocast.link import LINK_KEY
 
 POST = b"POST / HTTP/1.1\r\nHost: localhost\r\n"

@@ -14,7 +14,7 @@ import trio
 from h2.errors import ErrorCodes
 
 from tests.link.harness import PATIENCE, Application, Client, Served, answer, serve, settings
-from tests.link.test_link_messages import flat_memory
+from tests.memory import flat_memory
 
 MEGABYTE = 1024 * 1024
 HEADERS = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/")]

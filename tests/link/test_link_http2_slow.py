@@ -17,7 +17,7 @@ import trio.testing
 
 from tests.link.harness import Application, Served, serve, settings
 from tests.link.test_link_http2 import HEADERS, MEGABYTE, H2Client
-from tests.link.test_link_messages import flat_memory
+from tests.memory import flat_memory
 from triocast.link.stall import unacknowledged
 
 TIMEOUT = 1.0

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -23,25 +20,11 @@ from tests.link.harness import (
     serve,
     settings,
 )
+from tests.memory import flat_memory
 
 KIB = 1024
 MIB = 1024 * KIB
 SMALL = settings(max_message=10 * KIB)
-FLAT = 3 * MIB
-"""What a server may hold for one client, whatever it sends: some reads of 64 KiB, and this process's own noise."""
-
-
-@contextmanager
-def flat_memory() -> Iterator[None]:
-    """Fail if what is allocated inside ever grows by more than FLAT."""
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        yield
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak - before < FLAT
 
 
 async def pour(client: Client, piece: bytes, times: int) -> None:

@@ -17,7 +17,7 @@ from tests.served import Served, served
 from tests.sse import PATIENCE, Event, Listener, connect
 from triocast import GroupSettings, Policy, Settings, Triocast
 from triocast.errors import InvalidPosition
-from triocast.event_reception import MAX_EVENT_GROUPS
+from triocast.event_request import MAX_EVENT_GROUPS
 from triocast.link.host import open_host
 from triocast.web import routes
 

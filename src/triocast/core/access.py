@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -50,6 +50,11 @@ class Host:
     def is_loopback(self) -> bool:
         """Whether the name can mean this machine only: localhost, *.localhost (RFC 6761), 127.0.0.0/8 and ::1."""
         return self.name == "localhost" or self.name.endswith(".localhost") or is_loopback_address(self.name)
+
+
+def header_values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[str]:
+    """Return the values of all headers called `name`, which is in lower case."""
+    return [value.decode("latin1") for key, value in headers if key.lower() == name]
 
 
 def parse_host(text: str) -> Host | None:

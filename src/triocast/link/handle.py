@@ -5,7 +5,7 @@ It never exposes the socket: whoever wants to write asks the link's writer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import trio
@@ -29,7 +29,8 @@ class Underneath(Protocol):
     def takes_frames(self) -> bool: ...
     @property
     def eviction(self) -> Eviction | None: ...
-    async def wait_terminating(self) -> None: ...
+    @property
+    def wait_terminating(self) -> Callable[[], Awaitable[None]]: ...
     def begin_data(self) -> None: ...
     def begin_stream(self) -> None: ...
     def begin_chunks(self) -> bool: ...
@@ -66,9 +67,11 @@ class Handle:
         """True once the server accepts no more connections."""
         return self._link.terminating
 
-    async def wait_terminating(self) -> None:
-        """Wait until the server begins to stop. Cancellable."""
-        await self._link.wait_terminating()
+    @property
+    def wait_terminating(self) -> Callable[[], Awaitable[None]]:
+        """What waits, when it is called, until the server begins to stop. Cancellable; it keeps nothing of the
+        connection, which may be over long before."""
+        return self._link.wait_terminating
 
     @property
     def eviction(self) -> Eviction | None:

@@ -6,7 +6,7 @@ It never parses: the protocols do; and never writes: its writer does.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from math import inf
 from typing import Any, ClassVar, cast
@@ -87,8 +87,9 @@ class Link(TCPServer):
             return Eviction.PING_TIMEOUT
         return Eviction.WRITE_TIMEOUT if self.writer.stalled else None
 
-    async def wait_terminating(self) -> None:
-        await self.context.terminated.wait()
+    @property
+    def wait_terminating(self) -> Callable[[], Awaitable[None]]:
+        return self.context.terminated.wait  # not ours: whoever waits must not keep a connection for that
 
     def begin_data(self) -> None:
         """The handshake of a WebSocket is answered: frames may be written, and its peer is watched from now on."""

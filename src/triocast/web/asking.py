@@ -40,11 +40,12 @@ class Asked:
 
 def read_asked(group: str | None, query_string: bytes, settings: Settings) -> Asked | str:
     """Return what is asked for, or why that can't be. `group` is the path's; None if the query names the groups."""
-    asked = query.texts(query_string, "group") if group is None else [group] if group else []
-    formats = query.texts(query_string, "format") or ["raw"]
-    stricts = query.texts(query_string, "strict") or ["0"]
-    since = _since(asked, query.texts(query_string, "since"))
-    last = _last(query.texts(query_string, "last"))
+    said = query.all_texts(query_string)
+    asked = said.get("group", []) if group is None else [group] if group else []
+    formats = said.get("format", ["raw"])
+    stricts = said.get("strict", ["0"])
+    since = _since(asked, said.get("since", []))
+    last = _last(said.get("last", []))
     if len(formats) > 1 or formats[0] not in FORMATS:
         return BAD_FORMAT
     if len(stricts) > 1 or stricts[0] not in ("0", "1"):

@@ -12,7 +12,7 @@ from werkzeug.exceptions import BadRequest
 
 from triocast.core.names import check_group_name
 from triocast.errors import TriocastError
-from triocast.event_reception import check_count, cors_headers
+from triocast.event_request import check_count, cors_headers
 from triocast.event_response import EventsResponse, serve_events, with_headers
 from triocast.extension import Triocast
 from triocast.problems import answer
@@ -22,7 +22,7 @@ from triocast.web import query
 from triocast.web.asking import read_asked
 from triocast.web.errors import answer_errors_with_json, http_error, our_error
 from triocast.web.gate import App, Scope, Send, send_answer
-from triocast.web.names import GROUP, know_group_names
+from triocast.web.names import GROUP, asked_group, know_group_names
 
 METHODS = "GET, HEAD, OPTIONS"
 NO_GROUP = "no group: ask for /sse/GROUP, or for /sse?group=A&group=B for several"
@@ -41,7 +41,7 @@ def events_routes(push: Triocast, name: str = "triocast_sse") -> Blueprint:
     know_group_names(blueprint)
 
     def listen(group: str | None) -> EventsResponse:
-        return EventsResponse(push.event_reception, read_listening(group, request.query_string, push.settings))
+        return EventsResponse(push.reception, read_listening(group, request.query_string, push.settings))
 
     @blueprint.get("/sse")
     async def by_query() -> Response:
@@ -64,12 +64,12 @@ class EventsFront:
 
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
         """Serve the client until it is gone, or pass the call on."""
-        head, slash, group = scope["path"][1:].partition("/") if scope["type"] == "http" else ("", "", "")
-        if head != self._path[1:] or scope.get("root_path"):  # below a root path, Quart knows what is left of the path
+        ours, group = asked_group(scope, self._path) if scope["type"] == "http" else (False, None)
+        if not ours:
             await self._app(scope, receive, send)
             return
         cors = cors_headers(scope, self._push.settings.allowed_origins)
-        other = await self._serve(Call(scope, receive, send, cors), group if slash else None)
+        other = await self._serve(Call(scope, receive, send, cors), group)
         if other is not None:
             await send_answer(scope, with_headers(other, cors), send)
 
@@ -88,7 +88,7 @@ class EventsFront:
             return await our_error(error)
         place = await self._push.reception.place()
         try:
-            refusal = await serve_events(self._push.event_reception, call, listening, place.release)
+            refusal = await serve_events(self._push.reception, call, listening, place.release)
         finally:
             place.release()
         return None if refusal is None else await our_error(refusal)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from quart import Blueprint
 from quart.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
@@ -18,6 +21,15 @@ class GroupConverter(BaseConverter):
     part_isolating = False
     regex = "(?s:.*)"
     weight = 300
+
+
+def asked_group(scope: Mapping[str, Any], path: str) -> tuple[bool, str | None]:
+    """Return whether a request is for `path` or for what is below it, and what that is; None at `path` itself.
+
+    Below a root path no request is: Quart knows what is left of the path there.
+    """
+    head, slash, below = scope["path"][1:].partition("/")
+    return head == path[1:] and not scope.get("root_path"), below if slash else None
 
 
 def know_group_names(blueprint: Blueprint) -> None:

@@ -24,6 +24,14 @@ def texts(encoded: bytes, name: str) -> list[str]:
     return [value.decode(errors="replace") for value in values(encoded, name)]
 
 
+def all_texts(encoded: bytes) -> dict[str, list[str]]:
+    """Return the values of all fields by name, as `texts` does."""
+    found: dict[str, list[str]] = {}
+    for name, value in fields(encoded):
+        found.setdefault(name.decode(errors="replace"), []).append(value.decode(errors="replace"))
+    return found
+
+
 def decode(encoded: bytes) -> bytes:
     """Return one name or value decoded; a percent sign that begins no escape stands for itself."""
     plain = encoded.replace(b"+", b" ")

@@ -18,6 +18,7 @@ from triocast.extension import Triocast
 from triocast.reception import Arrival, Place
 from triocast.web.errors import our_error
 from triocast.web.gate import App, Scope, Send, send_answer
+from triocast.web.names import asked_group
 from triocast.web.socket import NOWHERE, serve
 
 
@@ -31,13 +32,13 @@ class SocketFront:
 
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
         """Serve the client until it is gone, or pass the call on."""
-        head, slash, group = scope["path"][1:].partition("/") if scope["type"] == "websocket" else ("", "", "")
-        if head != self._path[1:] or scope.get("root_path"):  # below a root path, Quart knows what is left of the path
+        ours, group = asked_group(scope, self._path) if scope["type"] == "websocket" else (False, None)
+        if not ours:
             await self._app(scope, receive, send)
             return
         caller = _Caller(self._push, scope, receive, send, await self._push.reception.place())
         try:
-            await serve(self._push, caller.connect, group if slash else None, scope["query_string"])
+            await serve(self._push, caller.connect, group, scope["query_string"])
         except TriocastError as error:
             if caller.answered:
                 raise
