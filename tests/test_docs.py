@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import trio
 from tests.docs_settings import page
 from tests.e2e.processes import tool
 from tests.walkthrough import README, block, steps, walk
-from triocast import Draft, Kind, Settings, Triocast
+from triocast import Draft, GroupSettings, Kind, Settings, Triocast
 from triocast.engines.memory import MemoryEngine
 from triocast.errors import CLOSES
 from triocast.settings import load
@@ -114,6 +115,24 @@ async def test_the_recovery_page_shows_what_who_comes_back_is_given() -> None:
             for line in lines.splitlines():
                 frame = await client.receive()
                 assert re.sub(r'"client":"[^"]+"', '"client":"CLIENT"', str(frame)) == line
+
+
+async def test_the_recovery_page_shows_what_a_new_client_of_last_values_is_given() -> None:
+    text = (DOCS / "recovery.md").read_text()
+    namespaces = tomllib.loads(text[text.index("[namespaces.prices]") :].split("```")[0])["namespaces"]
+    settings = Settings(namespaces=msgspec.convert(namespaces, dict[str, GroupSettings]))
+    engine = MemoryEngine(settings, new_epoch=lambda: "f71eb2d3")
+    shown = block(text, "snippet: last-values")
+    posts = re.findall(r"^\$ curl -d (\S+) 'http://127.0.0.1:8000(\S+)'$", shown, re.MULTILINE)
+    ((path, lines),) = re.findall(r"^(/ws\S+)\n((?:\{.+\n?)+)", shown, re.MULTILINE)
+    form = {"Content-Type": "application/x-www-form-urlencoded"}  # as curl says
+    async with simulate(create_app(settings, engine=engine, harden=False)) as world:
+        for data, to in posts:
+            assert (await world.http.post(to, data=data, headers=form)).status_code == 200
+        client = await world.connect(path)
+        for line in lines.splitlines():
+            frame = await client.receive()
+            assert re.sub(r'"client":"[^"]+"', '"client":"CLIENT"', str(frame)) == line
 
 
 def test_the_settings_page_is_what_the_code_says() -> None:

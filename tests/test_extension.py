@@ -331,7 +331,16 @@ def test_the_public_names_are_these() -> None:
     modules = {name for name in public if isinstance(getattr(triocast, name), type(triocast))}
     assert public - modules == {
         *("Close", "Connection", "ConnectionEnded", "Draft", "EngineError", "Gap", "GapReason", "GroupHandle"),
-        *("GroupInfo", "GroupSettings", "History", "InvalidGroupName", "InvalidMessage", "InvalidPosition", "Kind"),
+        *(
+            "GroupInfo",
+            "GroupSettings",
+            "History",
+            "InvalidGroupName",
+            "InvalidMessage",
+            "InvalidPosition",
+            "Join",
+            "Kind",
+        ),
         *("Message", "MessageTooLarge"),
         *(
             "NotRunning",

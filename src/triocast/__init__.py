@@ -9,6 +9,7 @@ from triocast.core.message import Message as Message
 from triocast.core.message import Position as Position
 from triocast.core.message import Receipt as Receipt
 from triocast.core.overflow import Policy as Policy
+from triocast.core.recovery import Join as Join
 from triocast.errors import Close as Close
 from triocast.errors import ConnectionEnded as ConnectionEnded
 from triocast.errors import EngineError as EngineError

@@ -117,7 +117,8 @@ class Connection:
     async def join(self, name: str, wish: Wish | None = None) -> None:
         """Become a member of a group; harmless if it is one.
 
-        With a `wish`, what follows that position (or the last messages) comes before the live messages. Raises
+        With a `wish`, what follows that position (or the last messages) comes before the live messages; without one,
+        what the group's clients begin with by its settings. Raises
         `InvalidGroupName`, `TooManyGroups`, `ConnectionEnded`, `EngineError`. Cancelled, it has not joined.
         """
         if name in self._subscriptions:
@@ -128,6 +129,7 @@ class Connection:
             raise TooManyGroups(f"one connection may be in {limit} groups (max_groups_per_connection)")
         self._check_open()
         self._subscriptions[name] = None
+        wish = wish or self._hub.beginning_of(name)
         try:
             subscription = await self._hub.join(name, self, wish)
         except BaseException:
@@ -210,7 +212,10 @@ class Connection:
         await self._transport.open(self._starts())
 
     def _starts(self) -> list[Position]:
+        """Return where its groups begin; nothing for a client that would count from there, and would count wrong."""
         joined = [subscription for subscription in self._subscriptions.values() if subscription is not None]
+        if not self.format.greets and not all(each.counted for each in joined):
+            return []
         return [Position(each.group.log.epoch, each.start) for each in joined]
 
     async def read(self) -> None:

@@ -15,7 +15,7 @@ import trio
 from triocast.core.message import Draft, Position, Receipt
 from triocast.core.names import check_group_name
 from triocast.core.overflow import Policy
-from triocast.core.recovery import Wish
+from triocast.core.recovery import Join, Newest, Wish
 from triocast.engines import Engine
 from triocast.errors import RESTART, Close, EngineError, NotRunning, ShuttingDown, TooManyConnections
 from triocast.group import Group, GroupInfo
@@ -132,6 +132,10 @@ class Hub:
 
     # Groups
 
+    def beginning_of(self, name: str) -> Wish | None:
+        """Return what the clients of a group begin with that have no wish of their own."""
+        return Newest() if self.settings.for_group(name).join is Join.LAST else None
+
     async def join(self, name: str, follower: Follower, wish: Wish | None = None) -> Subscription:
         """Make `follower` a member of the group, which is opened if it is the first.
 
@@ -157,9 +161,10 @@ class Hub:
     async def _recover(self, subscription: Subscription, wish: Wish) -> None:
         group = subscription.group
         at = Position(group.log.epoch, subscription.cursor)
-        limit = self.settings.for_group(group.name).recovery_limit
+        settings = self.settings.for_group(group.name)
+        valued = settings.join is Join.LAST
         try:
-            recovery = await plan_recovery(self.engine, group.name, wish, at, limit)
+            recovery = await plan_recovery(self.engine, group.name, wish, at, settings.recovery_limit, valued=valued)
         except BaseException:
             group.leave(subscription)
             raise

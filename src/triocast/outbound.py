@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Protocol
 
 import trio
 
 from triocast.bell import Bell
-from triocast.core.message import Gap
+from triocast.core.message import Gap, GapReason
 from triocast.core.wire import Joined, Told
 from triocast.errors import CRASHED, MISSED, Close, EngineError
 from triocast.group import WRITE_BUDGET
@@ -116,13 +117,22 @@ class Outbound:
             greeting = self._greetings.pop(subscription, None)
             coming = subscription.take(WRITE_BUDGET) if recovered is None else recovered
             entries: list[Told] = [*([greeting] if greeting else ()), *coming]
-            missed = next((entry for entry in entries if isinstance(entry, Gap)), None) if self._strict else None
+            missed = self._missed(entries, excused=recovered is not None and not self._counts(subscription))
             if missed is not None:
                 entries = entries[: entries.index(missed)]
             if entries:
                 await self._transport.send(entries)
             if missed is not None:
                 _end_missing(subscription, missed, owner)
+
+    def _missed(self, entries: Iterable[Told], *, excused: bool) -> Gap | None:
+        """Return the first gap for which its client is ended; `excused` is what last values supersede."""
+        gaps = (entry for entry in entries if self._strict and isinstance(entry, Gap))
+        return next((gap for gap in gaps if not (excused and gap.reason is GapReason.SUPERSEDED)), None)
+
+    def _counts(self, subscription: Subscription) -> bool:
+        """Whether the client counts its messages, and was told from where."""
+        return subscription.counted and not self._transport.format.greets
 
 
 def _end_missing(subscription: Subscription, missed: Gap, owner: Owner) -> None:

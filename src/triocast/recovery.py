@@ -1,37 +1,45 @@
 """Brings one client what it missed: pages of the engine's history, up to where the group was when the client joined.
 
-What is published meanwhile waits in the group's log, not here.
+Where a group has last values, they are given in the place of what is gone from history. What is published meanwhile
+waits in the group's log, not here.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from triocast.core.log import Entry
-from triocast.core.message import Gap, GapReason, Position
-from triocast.core.recovery import Beginning, Wish, begin, correct
-from triocast.engines import Engine
+from triocast.core.message import Gap, GapReason, Message, Position
+from triocast.core.recovery import Beginning, Newest, Wish, begin, correct
+from triocast.engines import Engine, Page
 
 PAGE = 256  # messages asked for at once
 
 
 class Recovery:
-    """What is left of one client's missed messages of one group. Made by `plan_recovery`."""
+    """What is left of one client's missed messages of one group. Made by `plan_recovery`.
 
-    __slots__ = ("_after", "_engine", "_gap", "_group", "_until")
+    The stream begins after the offset `start`. Where it is not `counted`, last values come first, and who counts
+    messages does not learn their offsets.
+    """
 
-    def __init__(self, engine: Engine, group: str, beginning: Beginning, at: Position) -> None:
+    __slots__ = ("_after", "_engine", "_gap", "_group", "_until", "_valued", "counted", "start")
+
+    def __init__(
+        self, engine: Engine, group: str, beginning: Beginning, at: Position, first: Message | None = None
+    ) -> None:
+        """Make it; with the `first` of the last values that come in the place of the beginning's gap, if any do."""
         self._engine = engine
         self._group = group
-        self._gap = beginning.gap  # still to be told
+        self._gap = beginning.gap  # what of it is still to be told
         self._after = beginning.after
         self._until = at
+        self._valued = first is not None
+        self.start = beginning.after if first is None else first.offset - 1
+        self.counted = first is None or first.offset == beginning.after
 
     def __repr__(self) -> str:
         return f"<Recovery of {self._group!r}, {self._after} to {self._until.offset}>"
-
-    @property
-    def after(self) -> int:
-        """The offset up to which everything was given, or named by a gap."""
-        return self._after
 
     @property
     def done(self) -> bool:
@@ -43,13 +51,36 @@ class Recovery:
 
         Raises `EngineError`; cancelled, nothing was taken.
         """
-        if self._gap is not None:
-            gap, self._gap = self._gap, None
-            return [gap]
-        page = await self._engine.read(self._group, self._after, min(PAGE, self._until.offset - self._after))
-        same = page.position.epoch == self._until.epoch
+        if self._gap is None:
+            return await self._take_history(budget)
+        if self._valued:
+            return await self._take_values(self._gap, budget)
+        gap, self._gap = self._gap, None
+        return [gap]
+
+    async def _take_values(self, gap: Gap, budget: int) -> list[Entry]:
+        """Take from the range of `gap` its last values, each after the part of the gap that is before it."""
+        page = await self._engine.last_values(self._group, gap.first - 1, PAGE)
+        values = [value for value in self._of_this_epoch(page) if value.offset <= gap.last]
         entries: list[Entry] = []
-        for message in page.messages if same else ():
+        for value in values:
+            if entries and budget < value.weight:
+                break
+            entries += _named(gap, value.offset - 1)
+            entries.append(value)
+            gap = _rest(gap, value.offset)
+            budget -= value.weight
+        else:
+            if len(values) < PAGE:
+                entries += _named(gap, gap.last)
+                gap = _rest(gap, gap.last)
+        self._gap = gap if gap.count else None
+        return entries
+
+    async def _take_history(self, budget: int) -> list[Entry]:
+        page = await self._engine.read(self._group, self._after, min(PAGE, self._until.offset - self._after))
+        entries: list[Entry] = []
+        for message in self._of_this_epoch(page):
             if message.offset > self._until.offset:
                 break
             if entries and budget < message.weight:
@@ -62,16 +93,21 @@ class Recovery:
             self._pass_until(self._until.offset, entries)
         return entries
 
+    def _of_this_epoch(self, page: Page) -> tuple[Message, ...]:
+        return page.messages if page.position.epoch == self._until.epoch else ()
+
     def _pass_until(self, last: int, entries: list[Entry]) -> None:
         if last > self._after:
             entries.append(Gap(self._group, self._until.epoch, self._after + 1, last, GapReason.LOST))
             self._after = last
 
 
-async def plan_recovery(engine: Engine, group: str, wish: Wish, at: Position, limit: int) -> Recovery:
+async def plan_recovery(
+    engine: Engine, group: str, wish: Wish, at: Position, limit: int, *, valued: bool = False
+) -> Recovery:
     """Find out where a client begins that has joined `at` the group's newest position and wants what it missed.
 
-    Raises `EngineError`.
+    A `valued` group has last values. Raises `EngineError`.
     """
     beginning = begin(group, wish, at, limit)
     if beginning.after < at.offset:
@@ -79,4 +115,28 @@ async def plan_recovery(engine: Engine, group: str, wish: Wish, at: Position, li
         kept = page.messages if page.position.epoch == at.epoch else ()
         oldest = min(kept[0].offset, at.offset + 1) if kept else at.offset + 1
         beginning = correct(beginning, group, wish, at, oldest)
-    return Recovery(engine, group, beginning, at)
+    if beginning.gap is None or not valued:
+        return Recovery(engine, group, beginning, at)
+    page = await engine.last_values(group, beginning.gap.first - 1, 1)
+    kept = page.messages if page.position.epoch == at.epoch else ()
+    first = kept[0] if kept and kept[0].offset <= beginning.after else None
+    return Recovery(engine, group, _begun(beginning, wish, first), at, first)
+
+
+def _begun(beginning: Beginning, wish: Wish, first: Message | None) -> Beginning:
+    """Return the beginning without what was never promised: whatever came before the first of the last values."""
+    if not isinstance(wish, Newest) or beginning.gap is None:
+        return beginning
+    return replace(beginning, gap=None if first is None else replace(beginning.gap, first=first.offset))
+
+
+def _named(gap: Gap, last: int) -> list[Gap]:
+    """Return the part of a gap up to the offset `last`, if there is any; a new epoch is always to be told."""
+    part = replace(gap, last=last)
+    return [part] if part.count > 0 or part.reason is GapReason.EPOCH else []
+
+
+def _rest(gap: Gap, last: int) -> Gap:
+    """Return what is left of a gap behind the offset `last`; that the epoch is new, its first part has said."""
+    reason = GapReason.LOST if gap.reason is GapReason.EPOCH else gap.reason
+    return replace(gap, first=last + 1, reason=reason, before=None)

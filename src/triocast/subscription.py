@@ -62,6 +62,7 @@ class Subscription:
     __slots__ = (
         "active",
         "conflating",
+        "counted",
         "cursor",
         "follower",
         "frozen",
@@ -82,6 +83,8 @@ class Subscription:
         self.conflating = False
         self.frozen: deque[Entry] | None = None
         self.recovery: Recovery | None = None  # what comes before the cursor's
+        self.counted = True
+        """Whether who counts messages from `start` on knows their offsets: nothing is left out that is not missed."""
 
     def __repr__(self) -> str:
         state = f"{self.behind} behind" if self.active else "left"
@@ -94,7 +97,8 @@ class Subscription:
 
     def recover_with(self, recovery: Recovery) -> None:
         """Begin, with what was missed; whoever holds the subscription wakes its follower then."""
-        self.start = recovery.after
+        self.start = recovery.start
+        self.counted = recovery.counted
         if not recovery.done:
             self.recovery = recovery
 
@@ -106,7 +110,7 @@ class Subscription:
         if self.recovery is None or not self.active:
             return []
         entries = await self.recovery.take(budget)
-        self._count(entries)
+        self.group.traffic.deliver(entries)
         if self.recovery.done:
             self.recovery = None
         return entries

@@ -143,6 +143,17 @@ def test_offsets_without_an_epoch_say_nothing_on_the_next_connection() -> None:
     assert place.at is None
 
 
+def test_who_counts_and_is_told_no_position_has_none_until_it_is_told_one_again() -> None:
+    course = Course(["a"], {"a": Position("e", 7)}, counts=True)
+    assert list(course.begin("e:7")) == []
+    assert list(course.follow(Received("x", "a"))) == [(Received("x", "a", 8), Position("e", 8))]
+    assert list(course.begin(None)) == []
+    assert list(course.follow(Received("value", "a"))) == [(Received("value", "a"), None)]
+    assert course.since is None
+    assert list(course.begin("e:20")) == []
+    assert list(course.follow(Received("y", "a"))) == [(Received("y", "a", 21), Position("e", 21))]
+
+
 def test_groups_that_were_not_asked_for_are_passed_on_and_have_no_position() -> None:
     course = Course(["a"], {})
     assert list(course.begin("e:7")) == []

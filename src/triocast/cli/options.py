@@ -37,6 +37,8 @@ SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "history_ttl",
             "history_bytes",
             "recovery_limit",
+            "join",
+            "max_keys",
             "history_memory",
             "max_groups",
             "position_ttl",

@@ -114,9 +114,12 @@ class Course:
 
         Gives what is missing, where that is all that the server will say of it.
         """
+        starts = _positions_in(header, len(self._places))
         for place in self._places.values():
             place.come_back()
-        for place, start in zip(self._places.values(), _positions_in(header, len(self._places)), strict=False):
+            if self.counts and not starts:
+                place.at, place.free = None, True  # what comes first are last values, whose offsets nobody tells
+        for place, start in zip(self._places.values(), starts, strict=False):
             self._join(place, start)
             if self.counts:
                 for gap in place.count_from(start):

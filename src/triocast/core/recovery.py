@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from triocast.core.message import Gap, GapReason, Position
 
@@ -21,8 +22,20 @@ class Last:
     count: int
 
 
-Wish = Position | Last
-"""What a client wants before the live messages: what follows a position, or the last few."""
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """A wish for the newest message of each key; what they supersede is named, but nobody has missed it."""
+
+
+Wish = Position | Last | Newest
+"""What a client wants before the live messages: what follows a position, the last few, or the last values."""
+
+
+class Join(Enum):
+    """What a group's clients begin with that have no wish."""
+
+    LIVE = "live"  # nothing: they are given what is published from then on
+    LAST = "last"  # the newest message, of each key where messages have keys
 
 
 def wish_of(since: Position | None, last: int | None) -> Wish | None:
@@ -45,7 +58,8 @@ def wishes_of(groups: Sequence[str], since: Mapping[str, Position], last: int | 
 class Beginning:
     """A stream that gives what follows the offset `after` up to where the group was when the client joined.
 
-    `gap` is told first: what the client asked for and can't have, up to `after`.
+    `gap` is told first: what the client asked for and can't have, up to `after`; unless it is the range of the last
+    values that the client is given.
     """
 
     after: int
@@ -58,6 +72,8 @@ def begin(group: str, wish: Wish, at: Position, limit: int) -> Beginning:
     At most `limit` messages are recovered. A position of another epoch, or one that the group has not reached, says
     nothing about what the client has: it is given all that is kept, after a gap that names both epochs.
     """
+    if isinstance(wish, Newest):
+        return Beginning(at.offset, Gap(group, at.epoch, 1, at.offset, GapReason.SUPERSEDED))
     if isinstance(wish, Last):
         return Beginning(max(0, at.offset - min(wish.count, limit)))
     latest = max(0, at.offset - limit)

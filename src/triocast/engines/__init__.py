@@ -19,7 +19,7 @@ from triocast.inbox import Inbox
 class Page:
     """A piece of history, in one step with the position of the group's newest message.
 
-    The messages have that position's epoch, and offsets that follow each other: what history keeps is the newest.
+    The messages have that position's epoch. Those of history have offsets that follow each other: it keeps the newest.
     """
 
     position: Position
@@ -55,6 +55,11 @@ class Engine(Protocol):
 
     async def read_back(self, group: str, before: int | None, limit: int) -> Page:
         """Return at most `limit` of the messages kept before the offset `before` (None: of all), newest first."""
+
+    async def last_values(self, group: str, after: int, limit: int) -> Page:
+        """Return at most `limit` of the group's last values after the offset `after`, oldest first: the newest message
+        of each key, where the group's settings say that they are kept.
+        """
 
     async def position(self, group: str) -> Position:
         """Return the position of the group's newest message (offset 0: none yet), without making a group."""

@@ -13,8 +13,10 @@ from itertools import takewhile
 
 import trio
 
+from triocast.core.last_values import LastValues
 from triocast.core.log import Bounds, GroupLog
 from triocast.core.message import Draft, Message, Position
+from triocast.core.recovery import Join
 from triocast.engines import Page
 from triocast.inbox import Inbox, InboxClosed
 from triocast.settings import Settings
@@ -46,6 +48,8 @@ class MemoryEngine:
         self._idle: OrderedDict[str, float] = OrderedDict()
         # Groups with history, by when it last grew: the first is the first to lose it when memory is short.
         self._warm: OrderedDict[str, float] = OrderedDict()
+        # Last values, by when they last changed: they go when memory is short and there is no history left to go.
+        self._values: OrderedDict[str, LastValues] = OrderedDict()
         self._shortest_ttl = min(each.history_ttl for each in (settings, *settings.namespaces.values()))
         self._weight = 0
 
@@ -97,6 +101,13 @@ class MemoryEngine:
         log = await self._current(group)
         return Page(NOWHERE, ()) if log is None else Page(log.position, tuple(log.page_back(before, limit)))
 
+    async def last_values(self, group: str, after: int, limit: int) -> Page:
+        """Return the last values after the offset `after`, oldest first."""
+        log = await self._current(group)
+        values = self._values.get(group)
+        kept = () if values is None else tuple(values.after(after, limit))
+        return Page(NOWHERE, ()) if log is None else Page(log.position, kept)
+
     async def position(self, group: str) -> Position:
         """Return where the group stands; an unknown group has the empty epoch."""
         await trio.lowlevel.checkpoint()
@@ -145,10 +156,22 @@ class MemoryEngine:
         if log:
             self._warm[group] = now
             self._warm.move_to_end(group)
+        self._keep_value(message)
         while self._weight > self._settings.history_memory and len(self._warm) > 1:
             coldest, _ = self._warm.popitem(last=False)
             self._weight -= self._logs[coldest].weight
             self._logs[coldest].clear()
+        while self._weight > self._settings.history_memory and len(self._values) > 1:
+            self._weight -= self._values.popitem(last=False)[1].weight
+
+    def _keep_value(self, message: Message) -> None:
+        settings = self._settings.for_group(message.group)
+        if settings.join is Join.LAST:
+            values = self._values.pop(message.group, None) or LastValues(settings.max_keys)
+            self._values[message.group] = values
+            self._weight -= values.weight
+            values.put(message)
+            self._weight += values.weight
 
     async def _current(self, group: str) -> GroupLog | None:
         """Return what is kept of a group at this moment; None for a group that nobody knows."""
@@ -188,4 +211,6 @@ class MemoryEngine:
     def _forget(self, group: str) -> None:
         del self._idle[group]
         self._weight -= self._logs.pop(group).weight
+        if group in self._values:
+            self._weight -= self._values.pop(group).weight
         self._warm.pop(group, None)

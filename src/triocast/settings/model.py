@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from triocast.core.names import namespace_of
 from triocast.core.overflow import Policy
+from triocast.core.recovery import Join
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -77,6 +78,14 @@ class GroupSettings:
         Count,
         Meta(description="messages a client that comes back is given at most; what is older is named by a gap"),
     ] = 10_000
+    join: Annotated[
+        Join,
+        Meta(description="what a new client begins with: live, or last for the newest message (of each key) first"),
+    ] = Join.LIVE
+    max_keys: Annotated[
+        Count,
+        Meta(description="keys whose newest message a group keeps for join = last; one more, and the most silent goes"),
+    ] = 1000
     client_publish: Annotated[
         bool, Meta(description="publish what clients send on /ws to their group, instead of closing them")
     ] = False
