@@ -330,7 +330,8 @@ def test_the_public_names_are_these() -> None:
     public = {name for name in vars(triocast) if not name.startswith("_")}
     modules = {name for name in public if isinstance(getattr(triocast, name), type(triocast))}
     assert public - modules == {
-        *("Close", "Connection", "ConnectionEnded", "Draft", "EngineError", "Gap", "GapReason", "GroupHandle"),
+        *("Close", "Connection", "ConnectionEnded", "Draft", "EngineError", "EngineUnavailable", "Gap", "GapReason"),
+        *("GroupHandle",),
         *(
             "GroupInfo",
             "GroupSettings",
@@ -352,5 +353,5 @@ def test_the_public_names_are_these() -> None:
             "SettingsError",
             "TooManyConnections",
         ),
-        *("TooManyGroups", "Triocast", "TriocastError"),
+        *("TooManyGroups", "Triocast", "TriocastError", "UnknownOutcome"),
     }

@@ -13,6 +13,7 @@ from triocast.core.recovery import Join as Join
 from triocast.errors import Close as Close
 from triocast.errors import ConnectionEnded as ConnectionEnded
 from triocast.errors import EngineError as EngineError
+from triocast.errors import EngineUnavailable as EngineUnavailable
 from triocast.errors import InvalidGroupName as InvalidGroupName
 from triocast.errors import InvalidMessage as InvalidMessage
 from triocast.errors import InvalidPosition as InvalidPosition
@@ -23,6 +24,7 @@ from triocast.errors import SettingsError as SettingsError
 from triocast.errors import TooManyConnections as TooManyConnections
 from triocast.errors import TooManyGroups as TooManyGroups
 from triocast.errors import TriocastError as TriocastError
+from triocast.errors import UnknownOutcome as UnknownOutcome
 from triocast.extension import GroupHandle as GroupHandle
 from triocast.extension import Triocast as Triocast
 from triocast.group import GroupInfo as GroupInfo

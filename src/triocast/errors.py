@@ -107,11 +107,24 @@ class ConnectionEnded(TriocastError):
 
 
 class EngineError(TriocastError):
-    """The engine could not say whether it has done what it was asked; see its cause."""
+    """The engine has failed; see its cause."""
 
     code = "engine_error"
     status = 503
     temporary = True
+
+
+class EngineUnavailable(EngineError):
+    """The engine can't be reached; nothing was done."""
+
+    code = "unavailable"
+
+
+class UnknownOutcome(EngineError):
+    """The engine was asked and its answer was lost: it may have published or not. With an idempotency key the same call
+    can be made again without harm."""
+
+    code = "unknown_outcome"
 
 
 class SettingsError(TriocastError, ValueError):

@@ -16,13 +16,12 @@ from triocast.core.message import Draft, Position, Receipt
 from triocast.core.names import check_group_name
 from triocast.core.overflow import Policy
 from triocast.core.recovery import Join, Newest, Wish
-from triocast.engines import Engine
+from triocast.engines import Engine, Published
 from triocast.errors import RESTART, Close, EngineError, NotRunning, ShuttingDown, TooManyConnections
 from triocast.group import Group, GroupInfo
 from triocast.history import PAGE, History, read_history
 from triocast.meters import Meters
 from triocast.pins import Pins
-from triocast.recovery import plan_recovery
 from triocast.settings import Settings
 from triocast.subscription import Follower, Subscription
 
@@ -160,11 +159,10 @@ class Hub:
 
     async def _recover(self, subscription: Subscription, wish: Wish) -> None:
         group = subscription.group
-        at = Position(group.log.epoch, subscription.cursor)
-        settings = self.settings.for_group(group.name)
-        valued = settings.join is Join.LAST
         try:
-            recovery = await plan_recovery(self.engine, group.name, wish, at, settings.recovery_limit, valued=valued)
+            recovery = await group.plan(wish, Position(group.log.epoch, subscription.cursor))
+            while recovery.epoch != group.log.epoch:  # it began a new one meanwhile
+                recovery = await group.plan(wish, Position(group.log.epoch, subscription.cursor))
         except BaseException:
             group.leave(subscription)
             raise
@@ -176,13 +174,19 @@ class Hub:
         self._retire_unused(subscription.group)
 
     async def publish(self, name: str, draft: Draft) -> Receipt:
-        """Publish to the group and return the receipt once its members here are being told.
+        """Publish to the group and return the receipt once its members here are being told; with an engine that knows
+        other processes, once it has the message.
 
         While the group's inbox is full, or one of its members too far behind with policy `block`, the call waits;
         cancelled there, nothing was published, and later it was. Raises `InvalidGroupName`, `MessageTooLarge`,
         `EngineError`, and `Overloaded` when it has waited for `block_timeout`.
         """
-        position = await self.post(name, draft)
+        published = await self._publish(name, draft)
+        position, audience = published.position, published.audience
+        if audience is not None:
+            return Receipt(
+                name, position.epoch, position.offset, audience.subscribers, audience.behind, approximate=True
+            )
         group = self._groups.get(name)
         if group is None:
             await trio.lowlevel.checkpoint()  # who publishes to nobody in a loop must not keep others from joining
@@ -192,17 +196,20 @@ class Hub:
     async def post(self, name: str, draft: Draft) -> Position:
         """Publish as `publish` does, for whoever wants no receipt: returns once the message has its position, so that
         what is posted next can be told to members together with it."""
+        return (await self._publish(name, draft)).position
+
+    async def _publish(self, name: str, draft: Draft) -> Published:
         check_group_name(name)
         draft.check_size(self.settings.max_message)
         self._running()
         group = self._groups.get(name)
         if group is not None and group.policy is Policy.BLOCK:
             async with group.gate.room_for(group, draft.weight):
-                position = await self.engine.publish(name, draft)
+                published = await self.engine.publish(name, draft)
         else:
-            position = await self.engine.publish(name, draft)
+            published = await self.engine.publish(name, draft)
         self.meters.of(name).publish(len(draft.data))
-        return position
+        return published
 
     async def info(self, name: str) -> GroupInfo:
         """Describe a group; one without members here has its position and nobody in it."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import trio
 
-from triocast.core.message import Message
+from triocast.core.message import Message, Position
 
 
 class InboxClosed(Exception):
@@ -24,11 +24,22 @@ class Recall:
     weight: int = 0
 
 
-Item = Message | Recall
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """Tells the broadcaster that the group is at `position` of a new epoch."""
+
+    position: Position
+    weight: int = 0
+
+
+Item = Message | Recall | Renewal
 
 
 class Inbox:
-    """What waits for one broadcaster. `reserve` then `put_nowait` (or `release`), each reservation exactly once."""
+    """What waits for one broadcaster. `reserve` then `put_nowait` (or `release`), each reservation exactly once.
+
+    Whoever must not wait calls `offer`, `recall` and `renew`, which take no places.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -38,7 +49,10 @@ class Inbox:
         self._since: list[float] = []  # when what was not asked about yet had been put in
         self._places = trio.Semaphore(size)
         self._waiting = 0
-        self._send, self._receive = trio.open_memory_channel[Item](size)
+        self._recalled = 0  # up to where what had no place is to be fetched
+        self._renewal: Renewal | None = None
+        self._noticed = False
+        self._send, self._receive = trio.open_memory_channel[Item | None](size + 1)  # and one notice, None
 
     def __repr__(self) -> str:
         return f"<Inbox {len(self)} of {self.size}{', closed' if self.closed else ''}>"
@@ -73,24 +87,62 @@ class Inbox:
             self.weight += item.weight
             self._since.append(trio.current_time())
 
+    def offer(self, message: Message) -> None:
+        """Put a message in, or have it fetched where there is no place for it: it need not be kept until there is."""
+        try:
+            self._places.acquire_nowait()
+        except trio.WouldBlock:
+            self.recall(message.offset)
+        else:
+            self.put_nowait(message)
+
+    def recall(self, offset: int) -> None:
+        """Have fetched what is missing up to `offset`, after what waits."""
+        self._recalled = max(self._recalled, offset)
+        self._notice()
+
+    def renew(self, position: Position) -> None:
+        """Tell that the group is at `position` of a new epoch; what was to be fetched is of the old one."""
+        self._recalled = 0
+        self._renewal = Renewal(position)
+        self._notice()
+
     async def take(self) -> list[Item]:
         """Wait for something, then take all there is, in order, and free the places. Raises `InboxClosed`."""
-        try:
-            first = await self._receive.receive()
-        except trio.ClosedResourceError:
-            raise InboxClosed from None
-        self._waiting -= 1
-        self._places.release()
-        return [first, *self.take_nowait()]
+        while True:
+            try:
+                first = await self._receive.receive()
+            except trio.ClosedResourceError:
+                raise InboxClosed from None
+            items = [*self._taken(first), *self.take_nowait()]
+            if items:
+                return items
 
     def take_nowait(self) -> list[Item]:
         """Take all there is, in order, and free the places."""
         items: list[Item] = []
-        while self._waiting:
-            items.append(self._receive.receive_nowait())
+        while self._waiting or self._noticed:
+            items += self._taken(self._receive.receive_nowait())
+        return items
+
+    def _taken(self, item: Item | None) -> list[Item]:
+        if item is not None:
             self._waiting -= 1
             self._places.release()
-        return items
+            return [item]
+        self._noticed = False
+        renewal, self._renewal = self._renewal, None
+        recalled, self._recalled = self._recalled, 0
+        notices: list[Item] = [] if renewal is None else [renewal]
+        if recalled:
+            notices.append(Recall(recalled))
+        self.count += len(notices)
+        return notices
+
+    def _notice(self) -> None:
+        if not self._noticed and not self.closed:
+            self._noticed = True
+            self._send.send_nowait(None)
 
     def waited_since(self) -> list[float]:
         """Return when what was taken since the last call had been put in; to be asked in the step of taking all."""

@@ -6,6 +6,7 @@ waits in the group's log, not here.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 
 from triocast.core.log import Entry
@@ -20,15 +21,16 @@ class Recovery:
     """What is left of one client's missed messages of one group. Made by `plan_recovery`.
 
     The stream begins after the offset `start`. Where it is not `counted`, last values come first, and who counts
-    messages does not learn their offsets.
+    messages does not learn their offsets. What belongs `before` it and is lost is told first.
     """
 
-    __slots__ = ("_after", "_engine", "_gap", "_group", "_until", "_valued", "counted", "start")
+    __slots__ = ("_after", "_before", "_engine", "_gap", "_group", "_until", "_valued", "counted", "start")
 
     def __init__(
         self, engine: Engine, group: str, beginning: Beginning, at: Position, first: Message | None = None
     ) -> None:
         """Make it; with the `first` of the last values that come in the place of the beginning's gap, if any do."""
+        self._before: Gap | None = None
         self._engine = engine
         self._group = group
         self._gap = beginning.gap  # what of it is still to be told
@@ -42,15 +44,34 @@ class Recovery:
         return f"<Recovery of {self._group!r}, {self._after} to {self._until.offset}>"
 
     @property
+    def epoch(self) -> str:
+        """The epoch of what it gives."""
+        return self._until.epoch
+
+    @property
+    def told(self) -> int:
+        """The offset up to which everything was given or named."""
+        return self._after if self._gap is None else self._gap.first - 1
+
+    @property
     def done(self) -> bool:
         """Whether the log has all that comes next."""
-        return self._gap is None and self._after >= self._until.offset
+        return self._before is None and self._gap is None and self._after >= self._until.offset
+
+    def behind(self, gap: Gap | None) -> Recovery:
+        """Return the same, still untouched, for one more client, which is told of `gap` first."""
+        twin = copy(self)
+        twin._before = gap  # noqa: SLF001 - it is one of us
+        return twin
 
     async def take(self, budget: int) -> list[Entry]:
         """Return what comes next, at most `budget` bytes or one message; what is gone by now is named by a gap.
 
         Raises `EngineError`; cancelled, nothing was taken.
         """
+        if self._before is not None:
+            before, self._before = self._before, None
+            return [before]
         if self._gap is None:
             return await self._take_history(budget)
         if self._valued:

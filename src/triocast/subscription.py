@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from triocast.core.log import Entry, last_of
+from triocast.core.log import Entry, GroupLog, first_of, last_of
 from triocast.core.message import Gap, GapReason
 from triocast.core.overflow import Conflate, Evict, Skip, conflate, judge
 from triocast.core.wire import Format
@@ -114,6 +114,20 @@ class Subscription:
         if self.recovery.done:
             self.recovery = None
         return entries
+
+    def renew(self, old: GroupLog, fresh: Recovery) -> None:
+        """Go on in the group's new epoch with what `fresh` gives; what was still coming of the `old` log is lost.
+
+        Whoever has it wakes its follower then.
+        """
+        told = self.cursor if self.recovery is None else self.recovery.told
+        if self.frozen:
+            told = first_of(self.frozen[0]) - 1
+        lost = Gap(self.group.name, old.epoch, told + 1, old.top, GapReason.LOST)
+        self.thaw()
+        self.conflating = False
+        self.recovery = fresh.behind(lost if lost.count else None)
+        self.cursor = self.group.log.top
 
     def take(self, budget: int) -> list[Entry]:
         """Return what comes next, at most `budget` bytes or one message, and move the cursor past it.

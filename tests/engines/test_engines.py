@@ -159,7 +159,7 @@ async def test_history_is_read_oldest_first_after_an_offset(
 ) -> None:
     settings = Settings(history_size=10)
     engine = make_engine(settings)
-    positions = [await engine.publish("g", Draft.of(count)) for count in range(15)]
+    positions = [(await engine.publish("g", Draft.of(count))).position for count in range(15)]
     assert [position.offset for position in positions] == list(range(1, 16))
     page = await engine.read("g", after=0, limit=4)
     assert page.position == positions[-1]
@@ -174,7 +174,7 @@ async def test_history_is_read_back_newest_first_before_an_offset(
 ) -> None:
     settings = Settings(history_size=10)
     engine = make_engine(settings)
-    positions = [await engine.publish("g", Draft.of(count)) for count in range(15)]
+    positions = [(await engine.publish("g", Draft.of(count))).position for count in range(15)]
     page = await engine.read_back("g", before=None, limit=4)
     assert page.position == positions[-1]
     assert [message.position for message in page.messages] == positions[:-5:-1]

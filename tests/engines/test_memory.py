@@ -36,11 +36,11 @@ async def test_a_position_outlives_members_and_messages(
         await engine.publish("g", Draft.of("x"))
         await trio.sleep(5000)
     await trio.sleep(999)
-    assert (await engine.publish("g", Draft.of("y"))) == (await engine.position("g"))
+    assert (await engine.publish("g", Draft.of("y"))).position == (await engine.position("g"))
     assert str(await engine.position("g")) == "epoch0:2"
     await trio.sleep(1002)
     assert repr(engine) == "<MemoryEngine 0 groups, 0 active, history 0 bytes>"
-    assert str(await engine.publish("g", Draft.of("z"))) == "epoch1:1"
+    assert str((await engine.publish("g", Draft.of("z"))).position) == "epoch1:1"
 
 
 async def test_a_position_over_its_time_is_not_used_even_before_it_is_swept(
@@ -49,7 +49,7 @@ async def test_a_position_over_its_time_is_not_used_even_before_it_is_swept(
     engine = engine_with(position_ttl=10.0)
     await engine.publish("g", Draft.of("x"))
     await trio.sleep(11)
-    assert str(await engine.publish("g", Draft.of("y"))) == "epoch1:1"
+    assert str((await engine.publish("g", Draft.of("y"))).position) == "epoch1:1"
 
 
 async def test_what_is_over_its_time_is_not_shown_even_before_it_is_swept(

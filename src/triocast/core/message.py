@@ -40,11 +40,15 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A message before it has a position: its kind, its payload as bytes, and a key for policies that need one."""
+    """A message before it has a position: its kind, its payload as bytes, and a key for policies that need one.
+
+    Of all with the same `idempotency_key` a group is given one.
+    """
 
     kind: Kind
     data: bytes
     key: str | None = None
+    idempotency_key: str | None = None
 
     @classmethod
     def of(cls, value: object, *, key: str | None = None) -> Draft:
@@ -163,14 +167,18 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a publisher learns: where its message stands, how many subscribers the group had in this process just
-    before, and how many of them were still busy with earlier messages."""
+    """What a publisher learns: where its message stands, how many subscribers the group had just before, and how many
+    of them were still busy with earlier messages.
+
+    `approximate` counts are those of all processes, as each has last reported them.
+    """
 
     group: str
     epoch: str
     offset: int
     subscribers: int
     behind: int
+    approximate: bool = False
 
 
 def _check_text(data: bytes) -> None:

@@ -26,6 +26,22 @@ class Page:
     messages: tuple[Message, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """How many subscribers a group has in all processes, and how many of them were behind, as each last reported."""
+
+    subscribers: int
+    behind: int
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Where a message stands; and to whom it goes, where the engine knows other processes."""
+
+    position: Position
+    audience: Audience | None = None
+
+
 class Engine(Protocol):
     """What every engine does. Each passes the suite in `tests/engines`."""
 
@@ -40,14 +56,19 @@ class Engine(Protocol):
         """Deliver to `inbox`, while the block lasts, every message after the position that entering it gives.
 
         At most one inbox a group. A message may come late, twice, out of order or not at all: the group mends that
-        with `read`.
+        with `fetch`. A new epoch is told by `Inbox.renew`, before any message of it.
         """
 
-    async def publish(self, group: str, draft: Draft) -> Position:
+    async def publish(self, group: str, draft: Draft) -> Published:
         """Give the draft its position and keep it.
 
         Waits for a place in the inbox first; refused or cancelled there, nothing was published. From then on it was,
         whatever becomes of the caller. Raises `EngineError` if that can't be known.
+        """
+
+    async def fetch(self, group: str, after: int, limit: int) -> Page:
+        """Return at most `limit` of the messages after the offset `after` that can still be had, oldest first: those of
+        history at least. For groups that were not delivered something; it may be asked again until it succeeds.
         """
 
     async def read(self, group: str, after: int, limit: int) -> Page:

@@ -17,7 +17,7 @@ from triocast.core.last_values import LastValues
 from triocast.core.log import Bounds, GroupLog
 from triocast.core.message import Draft, Message, Position
 from triocast.core.recovery import Join
-from triocast.engines import Page
+from triocast.engines import Page, Published
 from triocast.inbox import Inbox, InboxClosed
 from triocast.settings import Settings
 
@@ -78,7 +78,7 @@ class MemoryEngine:
                 del self._inboxes[group]
                 self._touch(group, trio.current_time())
 
-    async def publish(self, group: str, draft: Draft) -> Position:
+    async def publish(self, group: str, draft: Draft) -> Published:
         """Publish; position, history and inbox entry are one step, without a checkpoint between them."""
         inbox = await self._reserve(group)
         now = trio.current_time()
@@ -89,7 +89,11 @@ class MemoryEngine:
             inbox.put_nowait(message)
         else:
             self._touch(group, now)
-        return message.position
+        return Published(message.position)
+
+    async def fetch(self, group: str, after: int, limit: int) -> Page:
+        """Return what history has: whatever was published is in the inbox."""
+        return await self.read(group, after, limit)
 
     async def read(self, group: str, after: int, limit: int) -> Page:
         """Return the messages kept after the offset `after`, oldest first."""
