@@ -6,19 +6,16 @@ It writes to no client and awaits none.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
 import trio
 
 from triocast.core.log import Bounds, Entry, GroupLog, first_of
 from triocast.core.message import Gap, GapReason, Position, Receipt
 from triocast.core.overflow import Evict, Policy, judge, would_fall_off
-from triocast.core.recovery import Join, Wish
-from triocast.engines import Engine, Page
-from triocast.errors import CRASHED, RESTART, EngineError, EngineUnavailable, UnknownOutcome
+from triocast.engines import Engine
+from triocast.errors import CRASHED, RESTART, EngineError
 from triocast.gate import Gate
 from triocast.gatherer import Gatherer
 from triocast.inbox import Inbox, Item, Recall, Renewal
@@ -26,17 +23,14 @@ from triocast.lanes import Lanes
 from triocast.meters import Meters
 from triocast.pins import Pins
 from triocast.receipts import Receipts
-from triocast.recovery import Recovery, plan_recovery
 from triocast.settings import GroupSettings
+from triocast.source import Source
 from triocast.subscription import Follower, Subscription
 
 WRITE_BUDGET = 64 * 1024  # bytes given to a member in one write; a control frame waits for no more than this
 FETCH = 256  # messages fetched at once to fill a hole
-ASK_AGAIN = 0.25  # seconds between two attempts, as long as the engine can't be reached
 
 logger = logging.getLogger("triocast.group")
-
-_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +69,7 @@ class Group:
         self.dropped = 0
         self.evicted = 0
         self.gate = Gate(settings.block_timeout)
-        self._settings = settings
+        self.source = Source(engine, name, settings)
         self._bounds = Bounds(settings.max_lag, settings.max_lag_bytes)
         self._engine = engine
         self._inbox = Inbox(settings.inbox)
@@ -209,11 +203,6 @@ class Group:
             forget(self)
             self._end()
 
-    async def plan(self, wish: Wish, at: Position) -> Recovery:
-        """Find out where a client begins that has joined `at` this position and has this wish. Raises `EngineError`."""
-        valued = self._settings.join is Join.LAST
-        return await plan_recovery(self._engine, self.name, wish, at, self._settings.recovery_limit, valued=valued)
-
     async def receipt(self, position: Position) -> Receipt:
         """Wait until the message at `position` is in the log, and say who was there just before.
 
@@ -250,7 +239,7 @@ class Group:
     async def _fetch_until(self, offset: int) -> None:
         """Fill the hole between the log's top and `offset` from history; what is gone from there becomes a gap."""
         while self.log.top < offset:
-            page = await self._fetch(min(FETCH, offset - self.log.top))
+            page = await self.source.fetch(self.log.top, min(FETCH, offset - self.log.top))
             if page.position.epoch != self.log.epoch:
                 return  # it has begun a new one, of which we are about to be told
             wanted = [message for message in page.messages if message.offset <= offset]
@@ -260,16 +249,13 @@ class Group:
             if not wanted:
                 await self._append_gap(offset)
 
-    async def _fetch(self, limit: int) -> Page:
-        return await self._patiently(partial(self._engine.fetch, self.name, self.log.top, limit))
-
     async def _begin_anew(self, position: Position) -> None:
         """Tell every member that the epoch is new, and give it what the engine keeps of that."""
         await self._serve()
         old = self.log
         if position.epoch == old.epoch:
             return
-        fresh = await self._patiently(partial(self.plan, old.position, position))
+        fresh = await self.source.plan_patiently(old.position, position)
         # From here on in one step: no member may read the new log with a cursor of the old one.
         self._past = old.epoch
         self.log = self._log_from(position)
@@ -279,15 +265,6 @@ class Group:
             self._lanes.remove(subscription)
             self._lanes.hand_over(subscription)
         logger.warning("a group began a new epoch", extra={"group": self.name, "from": old.epoch, "to": position.epoch})
-
-    async def _patiently(self, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        """Ask until the engine can be reached: that makes members wait, it loses them nothing."""
-        while True:
-            try:
-                return await ask()
-            except (EngineUnavailable, UnknownOutcome) as error:
-                logger.info("waiting for the engine: %s", error, extra={"group": self.name})
-                await trio.sleep(ASK_AGAIN)
 
     def _log_from(self, start: Position) -> GroupLog:
         return GroupLog(start, self._bounds, keyed=self.policy is Policy.LATEST)

@@ -160,9 +160,9 @@ class Hub:
     async def _recover(self, subscription: Subscription, wish: Wish) -> None:
         group = subscription.group
         try:
-            recovery = await group.plan(wish, Position(group.log.epoch, subscription.cursor))
+            recovery = await group.source.plan(wish, Position(group.log.epoch, subscription.cursor))
             while recovery.epoch != group.log.epoch:  # it began a new one meanwhile
-                recovery = await group.plan(wish, Position(group.log.epoch, subscription.cursor))
+                recovery = await group.source.plan(wish, Position(group.log.epoch, subscription.cursor))
         except BaseException:
             group.leave(subscription)
             raise
