@@ -1,6 +1,7 @@
 """A page that shows prices and headlines, by WebSocket: it comes back by itself, and misses nothing.
 
-Run it:     python examples/ticker.py                     (with made-up prices; without: hypercorn -k trio examples/ticker.py:app)
+Run it:     python examples/ticker.py                     (with made-up prices)
+      or    hypercorn -k trio examples/ticker.py:app      (without)
 Look:       http://127.0.0.1:8000/                        (in as many windows as you like; unplug one for a while)
 Publish:    curl -d 'it rains' http://127.0.0.1:8000/publish/headlines
 """
@@ -31,7 +32,7 @@ async def page() -> Response:
 async def make_up_prices() -> None:
     prices = {"EUR/USD": 1.0921, "EUR/GBP": 0.8437, "EUR/JPY": 163.25}
     for name in itertools.cycle(prices):
-        prices[name] = round(prices[name] * random.uniform(0.999, 1.001), 4)
+        prices[name] = round(prices[name] * random.uniform(0.999, 1.001), 4)  # noqa: S311 - nobody should trust it
         await push.group("prices").send({"name": name, "price": prices[name]})
         await trio.sleep(1)
 

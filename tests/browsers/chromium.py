@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import trio
@@ -16,31 +16,30 @@ from tests.e2e.processes import PATIENCE
 
 
 class Chromium:
-    """A browser without a window; `playwright` is Playwright's `sync_playwright`, `path` the browser's program."""
+    """A browser without a window; `playwright` is the module `playwright.sync_api`, `path` the browser's program."""
 
-    def __init__(self, playwright: Callable[[], Any], path: str) -> None:
+    def __init__(self, playwright: Any, path: str) -> None:
+        self.timed_out: type[Exception] = playwright.TimeoutError
         self._thread = ThreadPoolExecutor(1, "chromium")
-        try:
-            self._playwright = self._thread.submit(lambda: playwright().start()).result()
-            self._browser = self._thread.submit(self._launch, path).result()
-        except BaseException:
-            self._thread.shutdown()
-            raise
-
-    def _launch(self, path: str) -> Any:
-        # Without the sandbox, because root has none and CI is root; the only pages are our own.
-        return self._playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox"], timeout=PATIENCE * 1000
-        )
+        with ExitStack() as stack:
+            stack.callback(self._thread.shutdown)
+            driver = self._call(playwright.sync_playwright().start)
+            stack.callback(self._call, driver.stop)
+            # Without the sandbox, because root has none and CI is root; the only pages are our own.
+            options = {"executable_path": path, "args": ["--no-sandbox"], "timeout": PATIENCE * 1000}
+            self._browser = self._call(driver.chromium.launch, **options)
+            stack.callback(self._call, self._browser.close)
+            self._ends = stack.pop_all()
 
     def close(self) -> None:
-        self._thread.submit(self._browser.close).result()
-        self._thread.submit(self._playwright.stop).result()
-        self._thread.shutdown()
+        self._ends.close()
+
+    def _call(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        return self._thread.submit(call, *arguments, **options).result()
 
     async def run(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Run a call of Playwright's in its thread; all of them have time limits of their own."""
-        return await trio.to_thread.run_sync(lambda: self._thread.submit(call, *arguments, **options).result())
+        return await trio.to_thread.run_sync(lambda: self._call(call, *arguments, **options))
 
     @asynccontextmanager
     async def page(self, url: str) -> AsyncIterator[Page]:
@@ -80,10 +79,6 @@ class Page:
 
     async def _wait(self, condition: str, argument: object) -> None:
         try:
-            await self._chromium.run(
-                self._page.wait_for_function, condition, arg=argument, timeout=PATIENCE * 1000
-            )
-        except Exception as error:  # Playwright's TimeoutError, which is here only if Playwright is
-            if type(error).__name__ != "TimeoutError":
-                raise
+            await self._chromium.run(self._page.wait_for_function, condition, arg=argument, timeout=PATIENCE * 1000)
+        except self._chromium.timed_out as error:
             raise AssertionError(f"never {condition} of {argument!r}; the page shows {await self.shown()}") from error

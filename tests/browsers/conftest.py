@@ -1,7 +1,11 @@
-"""The browser and the npm package that the tests here need; one that is missing skips them with its name, or fails in CI."""
+"""The browser and the npm package that the tests here need. Without one they are skipped, and fail in CI.
+
+Nothing that they start outlives the tests that ask for it.
+"""
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 from collections.abc import Iterator
 
@@ -11,14 +15,14 @@ from tests.browsers.chromium import Chromium
 from tests.e2e.processes import missing, tool
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Chromium]:
     path = tool("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     try:
-        from playwright.sync_api import sync_playwright
+        playwright = importlib.import_module("playwright.sync_api")
     except ImportError:
         missing("playwright")
-    browser = Chromium(sync_playwright, path)
+    browser = Chromium(playwright, path)
     yield browser
     browser.close()
 

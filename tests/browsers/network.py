@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import trio
 
@@ -51,7 +51,8 @@ class Network:
     def kill(self) -> None:
         """Reset all connections, on both sides; new ones work."""
         for stream in self._open:
-            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            if stream.socket.fileno() != -1:  # else its other side has just ended
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             stream.socket.close()
         self._open.clear()
 
@@ -85,19 +86,19 @@ class Network:
         self._open |= {client, server}
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._pump, client, server)
-                nursery.start_soon(self._pump, server, client)
+                nursery.start_soon(self._pump, client, server, self.heads)
+                nursery.start_soon(self._pump, server, client, [])
         finally:
             self._open -= {client, server}
             for stream in (client, server):
                 stream.socket.close()
 
-    async def _pump(self, source: trio.SocketStream, sink: trio.SocketStream) -> None:
-        first = source.socket.getsockname()[1] == self.port
+    async def _pump(self, source: trio.SocketStream, sink: trio.SocketStream, heads: list[str]) -> None:
+        first = True
         try:
             async for data in source:
                 if first:
-                    self.heads.append(bytes(data).partition(b"\r\n\r\n")[0].decode("latin1"))
+                    heads.append(bytes(data).partition(b"\r\n\r\n")[0].decode("latin1"))
                     first = False
                 await self._flowing.wait()
                 await sink.send_all(data)
@@ -108,11 +109,11 @@ class Network:
 
     async def _refuse(self, client: trio.SocketStream, answer: bytes) -> None:
         async with client:
-            if answer:
-                await client.receive_some()
-                await client.send_all(answer)
-            else:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            with suppress(trio.BrokenResourceError):
+                if not answer:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                elif await client.receive_some():  # a browser opens connections that it may have no use for
+                    await client.send_all(answer)
         self._refusals += 1
         self._turned.set()
         self._turned = trio.Event()
