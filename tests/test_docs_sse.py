@@ -6,7 +6,9 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from textwrap import indent
 
+import pytest
 import trio
 from quart_trio import QuartTrio
 
@@ -54,10 +56,17 @@ async def test_the_stream_is_what_comes() -> None:
         assert got == expected
 
 
-def test_the_page_is_the_examples() -> None:
-    page = block(TEXT, "snippet: page")
-    assert page in (ROOT / "examples/news.html").read_text()
-    assert "<!-- snippet: close -->" in TEXT
+@pytest.mark.parametrize(
+    ("page", "marker", "example"),
+    [("sse.md", "snippet: page", "news.html"), ("recovery.md", "snippet: browser", "ticker.html")],
+)
+def test_what_a_page_does_is_what_the_examples_page_does(page: str, marker: str, example: str) -> None:
+    shown = block((ROOT / "docs" / page).read_text(), marker)
+    assert indent(shown, "  ") in (ROOT / "examples" / example).read_text()
+
+
+def test_how_a_page_stops_is_shown() -> None:
+    assert "source.close()" in block(TEXT, "snippet: close")
 
 
 async def test_the_snippet_lets_readers_listen() -> None:
@@ -82,4 +91,11 @@ async def test_the_example_shows_what_is_published() -> None:
         assert "EventSource" in await (await http.get("/")).get_data(as_text=True)
         await (await client.listen("/news")).joined()
         assert await (await http.post("/publish", data=b"it rains")).get_data() == b"Published!\n"
-        assert (await client.event()).data == "it rains"
+        event = await client.event()
+        assert event.data == "it rains"
+        await http.post("/publish", data=b"it pours")
+        again = await connect(client.socket.getpeername()[1])
+        await again.listen(f"/news?since={event.id}")
+        assert [each.data for each in (await again.events(2))[1:]] == ["it pours"]
+        again.socket.close()
+        assert (await http.get("/news?since=yesterday")).status_code == 400
