@@ -2,22 +2,23 @@
 JSON, with the fields of `Storm`, how many are `live`, and the `rate` of their messages.
 
 It goes through everything that a client of the server goes through but Hypercorn and the network: the fronts, the
-places for handshakes, recovery, the writers. Clients come in as they would be accepted, one in each turn of the event
-loop.
+places for handshakes, recovery, the writers. Clients come in at the pace at which the server accepts them.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import trio
 
 from triocast import Draft, Triocast
+from triocast.hub import Hub
 from triocast.serve.collector import tune_collector
+from triocast.serve.pacing import Paced
 from triocast.settings import Settings
 from triocast.web.app import create_app
 
@@ -27,7 +28,7 @@ PATIENCE = 240.0
 Event = dict[str, Any]
 
 
-class Client:
+class Client(trio.abc.AsyncResource):
     """One WebSocket, as its server calls the application for it: `path` with a query, and what it has been sent."""
 
     def __init__(self, path: str, query: str = "") -> None:
@@ -50,13 +51,15 @@ class Client:
         await trio.lowlevel.checkpoint()
         if event["type"] == "websocket.accept":
             self.accepted.set()
-        elif event["type"] == "websocket.send":
+        elif event["type"] == "websocket.send":  # else it is closed: in the end all are, before that it is missed
             self.take(event["text"])
-        else:
-            raise AssertionError(f"unexpected: {event}")
 
     def take(self, text: str) -> None:
         """Be given a message."""
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+        await trio.lowlevel.checkpoint()
 
 
 class Live(Client):
@@ -93,6 +96,20 @@ class Returner(Client):
             self._crowd.one_more()
 
 
+class Door(trio.abc.Listener[Returner]):
+    """Where they come in: there is always one more waiting."""
+
+    def __init__(self, make: Callable[[], Returner]) -> None:
+        self._make = make
+
+    async def accept(self) -> Returner:
+        await trio.lowlevel.checkpoint()
+        return self._make()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
 class Crowd:
     """How many have been given what they missed."""
 
@@ -113,8 +130,8 @@ class Crowd:
 class Publisher:
     """Publishes to the live group at a steady rate; each message is due at its time, whatever the one before took."""
 
-    def __init__(self, push: Triocast, rate: float) -> None:
-        self._push = push
+    def __init__(self, hub: Hub, rate: float) -> None:
+        self._hub = hub
         self._interval = 1 / rate
         self.published = 0
 
@@ -131,7 +148,7 @@ class Publisher:
                         break
                     text = f"{round(due * 1e9) + offset} {self.published}"
                     self.published += 1
-                    nursery.start_soon(self._push.group("live").publish, text)
+                    nursery.start_soon(self._hub.publish, "live", Draft.of(text))
 
 
 async def main(clients: int, live: int, rate: float, missed: int, before: float) -> dict[str, Any]:
@@ -144,17 +161,17 @@ async def main(clients: int, live: int, rate: float, missed: int, before: float)
             nursery.start_soon(each.run, app)
             await each.accepted.wait()
         tune_collector()
-        publisher = Publisher(push, rate)
+        publisher = Publisher(push.hub, rate)
         publishing = await nursery.start(publisher.run)
         await trio.sleep(WARMUP)
         quiet = time.monotonic_ns()
         await trio.sleep(before)
         quiet_end = time.monotonic_ns()
-        crowd, begun = await storm(app, push, clients, missed, nursery)
+        crowd, begun = await storm(app, push.hub, clients, missed, nursery)
         publishing.cancel()
         published = publisher.published
         with trio.move_on_after(PATIENCE):
-            while any(each.next < published for each in watchers):
+            while any(each.next < published for each in watchers):  # noqa: ASYNC110 - it is only the end
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
     error = _wrong(crowd, watchers, published)
@@ -167,18 +184,18 @@ async def main(clients: int, live: int, rate: float, missed: int, before: float)
     }
 
 
-async def storm(app: Any, push: Triocast, clients: int, missed: int, nursery: trio.Nursery) -> tuple[Crowd, int]:
+async def storm(app: Any, hub: Hub, clients: int, missed: int, nursery: trio.Nursery) -> tuple[Crowd, int]:
     """Let all clients come in; returns when each was given everything, a live message after it included."""
-    hub, position = push.hub, None
+    position = None
     for number in range(missed):
         receipt = await hub.publish("storm", Draft.of(str(number)))
         position = position or f"{receipt.epoch}:{receipt.offset - 1}"
     crowd = Crowd(clients)
     begun = time.monotonic_ns()
+    door = Paced(Door(lambda: Returner("/ws/storm", f"since={position}", 0, missed - 1, crowd)))
     for _ in range(clients):
-        client = Returner("/ws/storm", f"since={position}", 0, missed - 1, crowd)
+        client = await door.accept()
         nursery.start_soon(client.run, app)
-        await trio.lowlevel.checkpoint()
     with trio.move_on_after(PATIENCE):
         await crowd.all.wait()
     return crowd, begun

@@ -41,9 +41,12 @@ class Peak:
 
 def measure(case: Case, target: Target, ready: Ready) -> Facts:
     """Return what was measured; with an `error` in it if the server or the load failed."""
-    try:
-        if case.way in IN_MEMORY:
+    if case.way in IN_MEMORY:
+        try:
             return IN_MEMORY[case.way](case)
+        except CannotMeasure as error:
+            return {"error": str(error), "complete": False}
+    try:
         with running(target, ready, case.options) as server:
             _run(_fitting(replace(PRIMER, sse=case.load.sse), target), server)
             if case.way in ON_A_SERVER:

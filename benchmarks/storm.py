@@ -132,6 +132,8 @@ def _compared(deliveries: Sequence[tuple[int, int]], before: Window, storms: Seq
     quiet = _percentile(_within(deliveries, before))
     busy = [latency for window in storms for latency in _within(deliveries, window)]
     during = _percentile(busy)
+    if math.inf in (quiet, during):
+        raise CannotMeasure("there were no live messages before the storms or while they lasted")
     return {
         "p99_before_ms": quiet / 1e6,
         "p99_during_ms": during / 1e6,
