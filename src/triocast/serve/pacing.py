@@ -11,8 +11,8 @@ import trio
 
 # Of the event loop, between two connections. Taking one in is some thirty steps of its tasks. With a new one in each
 # turn, a turn lasts as long as all thirty together, and a message needs some eight turns from its publisher to its
-# clients. With four between, a turn lasts a quarter of that, and a thousand take no longer to come in than before.
-TURNS = 4
+# clients. With eight between, a turn lasts an eighth of that, and a thousand take a twentieth longer to come in.
+TURNS = 8
 
 _Stream = TypeVar("_Stream", bound=trio.abc.AsyncResource)
 
