@@ -106,7 +106,7 @@ def _plan(cases: Sequence[Case], rounds: int, ready: dict[str, Ready]) -> Iterat
 
 def _takes_part(target: Target, case: Case, number_of_round: int) -> bool:
     if target.name == OURS:
-        return True
+        return number_of_round == 1 or not case.once
     if target.name == "floor":
         return case.floor
     if target.name == "bare":
@@ -124,8 +124,14 @@ def _summary(facts: Facts) -> str:
         "p99_ms": "ms p99",
         "cpu_per_delivery_us": "µs CPU per delivery",
         "exit_seconds": "s to the exit",
+        "delivered": "of all delivered",
+        "cuts": "cuts",
+        "p99_before_ms": "ms p99 before",
+        "p99_during_ms": "ms p99 during",
+        "storm_seconds": "s a storm",
+        "rss_kept": "bytes kept",
     }
-    if not facts["messages"]:
+    if facts.get("messages") == 0:
         shown = {"connects_per_second": "connects/s", "cpu_per_connect_us": "µs CPU per connect"}
     return ", ".join(f"{number(facts[name])} {unit}" for name, unit in shown.items() if facts.get(name))
 
