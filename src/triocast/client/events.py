@@ -6,6 +6,7 @@ It reads, and knows nothing of what events mean.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from triocast.client.errors import ListenerClosed
@@ -43,40 +44,39 @@ class EventStream:
         self._data: list[bytes] = []
         self._size = 0
 
-    def feed(self, data: bytes) -> list[Event]:
-        """Return the events that `data` completes. Raises `ListenerClosed` (1009) for one that is too large."""
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """Give the events that `data` completes, to be taken before more is fed.
+
+        Raises `ListenerClosed` (1009) for one that is too large.
+        """
         data = self._without_bom(data)
-        if self._after_cr and data:
-            self._after_cr = False
+        if not data:
+            return
+        if self._after_cr:
             data = data.removeprefix(b"\n")
-        events: list[Event] = []
         start = 0
         for end in _LINE_END.finditer(data):
             event = self._end_line(data[start : end.start()])
             if event is not None:
-                events.append(event)
+                yield event
             start = end.end()
         self._after_cr = data.endswith(b"\r")
-        self._keep(data[start:])
-        return events
+        self._line += data[start:]
+        self._check(len(self._line))
 
     def _without_bom(self, data: bytes) -> bytes:
         if self._begun:
             return data
         data = bytes(self._line) + data
         self._line.clear()
-        if BOM.startswith(data):  # nothing, or a part of it, or all; what follows says which
+        if data != BOM and BOM.startswith(data):  # what follows says whether it is one
             self._line += data
-            self._begun = data == BOM
-            if self._begun:
-                self._line.clear()
             return b""
         self._begun = True
         return data.removeprefix(BOM)
 
-    def _keep(self, rest: bytes) -> None:
-        self._line += rest
-        if len(self._line) > self._max_data + LINE_ROOM:
+    def _check(self, length: int) -> None:
+        if length > self._max_data + LINE_ROOM:
             self._refuse()
 
     def _end_line(self, rest: bytes) -> Event | None:
@@ -84,6 +84,7 @@ class EventStream:
         if self._line:
             line = bytes(self._line) + rest
             self._line.clear()
+        self._check(len(line))
         if not line:
             return self._dispatch()
         name, _, value = line.partition(b":")
