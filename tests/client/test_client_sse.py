@@ -197,7 +197,9 @@ async def test_in_the_raw_format_the_ids_tell_what_the_payloads_do_not(autojump_
     [(CHUNKED, chunk), (HEAD + b"\r\n", bytes), (HEAD.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\n", bytes)],
 )
 @pytest.mark.parametrize("step", [1, 5, 1000])
-async def test_any_framing_in_any_cut_is_the_same_stream(head: bytes, cut: Any, step: int, autojump_clock: Clock) -> None:
+async def test_any_framing_in_any_cut_is_the_same_stream(
+    head: bytes, cut: Any, step: int, autojump_clock: Clock
+) -> None:
     events = "".join(f"{event}\r\n\r\n" for event in (joined(0), message(1), ": c", message(2))).encode()
     pieces = b"".join(cut(events[at : at + 3]) for at in range(0, len(events), 3))
     async with serving() as server, connected(server, head=head) as (messages, asked):
@@ -274,7 +276,11 @@ async def test_without_reconnect_every_loss_is_the_end(autojump_clock: Clock) ->
 @pytest.mark.parametrize(
     ("answer", "said", "temporary"),
     [
-        (b"403 Forbidden\r\nContent-Length: %d\r\n\r\n%b" % (len(FORBIDDEN), FORBIDDEN), "403: that is not for you", False),
+        (
+            b"403 Forbidden\r\nContent-Length: %d\r\n\r\n%b" % (len(FORBIDDEN), FORBIDDEN),
+            "403: that is not for you",
+            False,
+        ),
         (b"404 Not Found\r\nContent-Length: 4\r\n\r\nnope", "404: no events there", False),
         (b"302 Found\r\nLocation: /else\r\nContent-Length: 0\r\n\r\n", "302: no events there", False),
         (b"204 No Content\r\n\r\n", "204: no events there", False),
