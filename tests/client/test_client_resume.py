@@ -274,13 +274,13 @@ async def test_who_is_taken_out_of_a_group_is_told_and_hears_the_others(transpor
             async with open_listener(url, ["a", "b"], transport=transport) as messages:
                 (connection,) = server.hub._connections
                 await publish(server, "a", 1)
+                assert await anext(messages) == Received("1", "a", 1)
                 await server.push.group("a").discard(connection)
                 await publish(server, "a", 2)
                 await publish(server, "b", 1)
-                items = [await anext(messages) for _ in range(3)]
+                items = [await anext(messages) for _ in range(2)]
                 epoch = (await server.hub.info("a")).epoch
-                assert [item for item in items if item.group == "a"] == [Received("1", "a", 1), Left("a", epoch, 1)]
-                assert [item for item in items if item.group == "b"] == [Received("1", "b", 1)]
+                assert sorted(items, key=str) == [Left("a", epoch, 1), Received("1", "b", 1)]
                 await server.push.group("a").add(connection)
                 await publish(server, "a", 3)
                 assert await anext(messages) == Received("3", "a", 3)
