@@ -167,6 +167,7 @@ class Simulation:
                 subscription = life.connection._subscriptions[group]
                 assert subscription is not None
                 life.view.check_complete(group, subscription.missed)
+            life.view.check_streams(life.members)
 
     def _check_nothing_left(self, hub: Hub) -> None:
         assert not self.lives
@@ -398,7 +399,8 @@ class Simulation:
             assert hub._pins.used <= self.settings.pinned_bytes
             for life in self.lives:
                 self._check_patience(life)
-                assert life.connection is None or len(life.connection._outbound) <= len(self.groups)
+                # Of each group an end and a new beginning may wait.
+                assert life.connection is None or len(life.connection._outbound) <= 2 * len(self.groups)
             with trio.move_on_after(0.5):
                 await self.leaving.wait()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -99,6 +99,7 @@ class View:
         self._lossy = lossy  # the engine may lose messages
         self._strict = Strict()
         self._echoes = 0
+        self._streams: dict[str, int] = {}  # that have begun and not ended, and how far they were told
         self._digest = hashlib.sha256()
 
     # What the simulation does with it
@@ -133,6 +134,10 @@ class View:
         else:
             assert missed == unseen, where
 
+    def check_streams(self, members: Iterable[str]) -> None:
+        """It has been told of every beginning and every end."""
+        assert self.silent or set(self._streams) == set(members)
+
     # What it is told
 
     def _take_frame(self, frame: Frame) -> None:
@@ -152,10 +157,15 @@ class View:
 
     def _object(self, told: _Object) -> None:
         if told.joined is not None:
-            membership = self.current(told.group)
-            assert membership.at == membership.start
-            assert told.joined.offset == membership.start
+            # Perhaps not of the current one: who is slow may have left and come back since it was written.
+            begun = [each for each in self.memberships[told.group] if each.start == told.joined.offset]
+            assert any(each.at == each.start for each in begun)
             assert told.joined.policy == self._truths[told.group].policy.value
+            assert told.group not in self._streams, "the stream before it has not ended"
+            self._streams[told.group] = told.joined.offset
+        elif told.left is not None:
+            assert self._streams.pop(told.group) == told.left.offset
+            assert any(each.end is not None and told.left.offset <= each.end for each in self.memberships[told.group])
         elif told.gap is not None:
             self._gap(told.group, told.gap)
         else:
@@ -170,6 +180,7 @@ class View:
             assert trio.current_time() == truth.times[offset - 1], f"{group} {offset} came late to a client that reads"
         membership.at = offset
         membership.messages += 1
+        self._go_on(group, offset)
         self._digest.update(b"%d %b" % (offset, data))
 
     def _gap(self, group: str, gap: _Gap) -> None:
@@ -178,12 +189,18 @@ class View:
         reason = GapReason(gap.reason)
         self._check_loss(self._truths[group], membership, gap.last, reason)
         membership.at = gap.last
+        self._go_on(group, gap.last)
         if reason is GapReason.LOST:
             membership.lost += gap.count
         else:
             membership.missed += gap.count
         self.reasons[reason] += 1
         self._digest.update(b"%d-%d %b" % (gap.first, gap.last, gap.reason.encode()))
+
+    def _go_on(self, group: str, offset: int) -> None:
+        if not self.silent:
+            assert group in self._streams, f"{group} {offset}: outside of a stream"
+            self._streams[group] = offset
 
     def _due(self, group: str, first: int, last: int) -> Membership:
         """Return the membership to which the offsets belong, for which they must be what is due."""
@@ -257,12 +274,17 @@ class _Joined(msgspec.Struct, frozen=True):
     policy: str
 
 
+class _Left(msgspec.Struct, frozen=True):
+    offset: int
+
+
 class _Object(msgspec.Struct, frozen=True):
     group: str
     offset: int | None = None
     data: str | None = None
     gap: _Gap | None = None
     joined: _Joined | None = None
+    left: _Left | None = None
 
     @staticmethod
     @lru_cache(4096)  # all clients are written the same bytes

@@ -38,16 +38,18 @@ async def serving(app: QuartTrio) -> AsyncIterator[Listener]:
             nursery.cancel_scope.cancel()
 
 
-async def test_the_stream_is_what_comes() -> None:
+@pytest.mark.parametrize("snippet", ["stream", "json"])
+async def test_the_stream_is_what_comes(snippet: str) -> None:
     settings = Settings(history_size=3)
     engine = MemoryEngine(settings, new_epoch=lambda: "f71eb2d3")
-    command, expected = block(TEXT, "snippet: stream").split("\n", 1)
+    command, expected = block(TEXT, f"snippet: {snippet}").split("\n", 1)
     target = re.search(r"8000(/\S+)'", command)
     assert target is not None
     async with serving(app := create_app(settings, engine=engine, harden=False)) as client:
         push: Triocast = app.extensions["triocast"]
         for message in ("1", "2", "3", Draft.parse(Kind.JSON, b'{"EUR": 1.10}'), "two\r\nlines", b"\x00\xff"):
             await push.group("prices").send(message)
+        await push.group("news").send(Draft.parse(Kind.JSON, b'{"EUR": 1.10}'))
         await client.ask(target[1], version="1.0")  # without chunks
         got = ""
         while len(got) < len(expected):

@@ -42,6 +42,11 @@ class Recovery:
         return f"<Recovery of {self._group!r}, {self._after} to {self._until.offset}>"
 
     @property
+    def given(self) -> int:
+        """The offset up to which everything was given, or named by a gap."""
+        return self._after if self._gap is None else self._gap.first - 1
+
+    @property
     def done(self) -> bool:
         """Whether the log has all that comes next."""
         return self._gap is None and self._after >= self._until.offset

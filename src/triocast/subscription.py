@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from triocast.core.log import Entry, last_of
+from triocast.core.log import Entry, first_of, last_of
 from triocast.core.message import Gap, GapReason
 from triocast.core.overflow import Conflate, Evict, Skip, conflate, judge
 from triocast.core.wire import Format
@@ -94,6 +94,13 @@ class Subscription:
     def behind(self) -> int:
         """How many messages have not been taken yet."""
         return self.group.log.top - self.cursor + len(self.frozen or ())
+
+    @property
+    def given(self) -> int:
+        """The offset up to which everything was given, or named by a gap, wherever it came from."""
+        if self.recovery is not None:
+            return self.recovery.given
+        return first_of(self.frozen[0]) - 1 if self.frozen else self.cursor
 
     def recover_with(self, recovery: Recovery) -> None:
         """Begin, with what was missed; whoever holds the subscription wakes its follower then."""
