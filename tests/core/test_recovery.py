@@ -31,6 +31,8 @@ def gap(first: int, last: int, reason: GapReason, before: str | None = None) -> 
         (Position("old", 90), 101, Beginning(100, gap(1, 100, GapReason.EPOCH, "old"))),
         (Position("now", 101), 51, Beginning(50, gap(1, 50, GapReason.EPOCH, "now"))),
         (OLDEST, 51, Beginning(50, gap(1, 50, GapReason.LIMIT))),
+        (OLDEST, 71, Beginning(70)),
+        (OLDEST, 101, Beginning(100)),
         (Last(3), 98, Beginning(97)),
         (Last(3), 100, Beginning(99)),
         (Last(3), 101, Beginning(100)),
