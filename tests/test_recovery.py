@@ -19,7 +19,9 @@ from triocast.core.recovery import OLDEST, Last, Wish
 from triocast.core.wire import JSON, RAW
 from triocast.engines import Page
 from triocast.engines.memory import MemoryEngine
+from triocast.errors import NORMAL
 from triocast.hub import Hub
+from triocast.meters import Eviction
 from triocast.recovery import PAGE, plan_recovery
 from triocast.testing import MemoryTransport
 
@@ -213,6 +215,62 @@ async def test_an_engine_that_fails_later_closes_the_client_to_come_back(caplog:
         assert transport.closed is not None
         assert transport.closed.code == 1011
     assert "could not be given what it missed" in caplog.text
+
+
+class SlowEngine(MemoryEngine):
+    """Reads when it is allowed to, once clients are there."""
+
+    slow = False
+
+    async def read(self, group: str, after: int, limit: int) -> Page:
+        page = await super().read(group, after, limit)
+        if self.slow:
+            self.reading.set()
+            await self.allowed.wait()
+        return page
+
+    def slow_down(self) -> None:
+        self.slow, self.reading, self.allowed = True, trio.Event(), trio.Event()
+
+
+@pytest.mark.parametrize("strict", [False, True])
+async def test_who_leaves_while_its_history_is_read_is_given_nothing_of_that(strict: bool) -> None:
+    async with running_hub(SlowEngine, history_size=5) as hub:
+        assert isinstance(hub.engine, SlowEngine)
+        await publish(hub, "g", 10)
+        transport = MemoryTransport(RAW)
+        transport.stall()
+        async with open_connection(hub, transport, ["other"], strict=strict) as connection:
+            await connection.join("g", OLDEST)
+            await publish(hub, "g", 3)  # so that a strict client misses what history has no longer
+            hub.engine.slow_down()
+            transport.resume()
+            await hub.engine.reading.wait()
+            await connection.leave("g")
+            hub.engine.allowed.set()
+            await trio.testing.wait_all_tasks_blocked()
+            await hub.publish("other", Draft.of("x"))
+            await trio.testing.wait_all_tasks_blocked()
+        assert told(transport) == [1]
+        assert transport.closed == NORMAL
+
+
+async def test_a_strict_client_that_has_left_is_not_closed_for_what_it_would_have_missed() -> None:
+    async with running_hub(policy=Policy.DROP_NEWEST, max_lag=8) as hub:
+        transport = MemoryTransport(RAW)
+        transport.stall()
+        async with open_connection(hub, transport, ["g"], strict=True) as connection:
+            await publish(hub, "g", 12)
+            transport.resume()
+            while not told(transport):
+                await trio.lowlevel.checkpoint()
+            transport.stall()
+            await connection.leave("g")
+            transport.resume()
+            await trio.testing.wait_all_tasks_blocked()
+        assert told(transport) == [*range(1, 9)]
+        assert transport.closed == NORMAL
+    assert hub.meters.evicted[Eviction.MISSED] == 0
 
 
 # Any sequence of events, against what was published

@@ -106,6 +106,8 @@ class Subscription:
         if self.recovery is None or not self.active:
             return []
         entries = await self.recovery.take(budget)
+        if not self.active:  # it was left meanwhile
+            return []
         self._count(entries)
         if self.recovery.done:
             self.recovery = None
