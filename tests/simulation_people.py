@@ -87,9 +87,10 @@ class Person:
         self.stream: list[str] = []  # the groups of its address, of one who reads events
         if self.form in ("events", "many"):
             count = 1 if self.form == "events" else min(len(self.interests), random.randint(2, 4))
-            self.stream = random.sample([*self.interests, *self.interests[len(public) :] * 4], 1)
+            self.stream = [random.choice([*self.interests, *self.interests[len(public) :] * 4])]
             others = [name for name in self.interests if name not in self.stream]
             self.stream += random.sample(others, min(count - 1, len(others)))
+            self.form = "events" if len(self.stream) == 1 else "many"
 
     @property
     def silent(self) -> bool:
