@@ -1,7 +1,7 @@
 """`nox` proves the project: lint, the tests on every Python there is, and the wheel on its own.
 
 `nox -s simulations` runs the long simulations, which the tests do with fewer seeds; `nox -s crowd` runs one of 10,000
-clients.
+clients; `nox -s jitter` cuts 1,000 clients off again and again.
 """
 
 from __future__ import annotations
@@ -70,6 +70,13 @@ def crowd(session: nox.Session) -> None:
     install(session, "test")
     seed = session.posargs[0] if session.posargs else "1"
     session.run("python", "-m", "tests.simulate", "1", seed, "10000")
+
+
+@nox.session(python=sys.executable)
+def jitter(session: nox.Session) -> None:
+    """Cut 1,000 clients off again and again for a minute: nox -s jitter -- [clients] [seconds] [seed]."""
+    install(session, "test")
+    session.run("python", "-m", "tests.jitter", *session.posargs)
 
 
 @nox.session(python=sys.executable)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from tests.simulation_net import Kernel, virtual_network
 from tests.simulation_people import PRIVATE, Person
 from tests.simulation_truth import Recorded, RecordedUnkind, Truth
 from tests.simulation_wire import ECHO
-from triocast import Draft, GapReason, GroupSettings, Policy, Position, Settings
+from triocast import Draft, GapReason, GroupSettings, Message, Policy, Position, Settings
 from triocast.connection import Connection
 from triocast.core.names import namespace_of
 from triocast.engines.memory import SWEEP_EVERY
@@ -121,8 +121,8 @@ class Simulation:
 
         return (
             f"seed {self.seed}: {self.all} lives, {self.joins} joins, {self.receipts} publishes, {self.told} frames, "
-            f"{self.recovered} recovered, {self.partial} partial writes, {self.stalls} stalls, {self.refusals} refusals, "
-            f"{self.forgotten} groups forgotten, {self.cleared} cleared; cuts: {listed(self.cuts)}; "
+            f"{self.recovered} recovered, {self.partial} partial writes, {self.stalls} stalls, "
+            f"{self.refusals} refusals, {self.forgotten} groups forgotten, {self.cleared} cleared; cuts: {listed(self.cuts)}; "
             f"wishes: {listed(self.wishes)}; evicted: {listed(self.evictions)}; gaps: {listed(self.reasons)}"
         )
 
@@ -459,12 +459,22 @@ class Simulation:
             assert hub._pins.used <= self.settings.pinned_bytes
             for life in self.lives:
                 self._check_patience(life)
-                assert life.connection is None or len(life.connection._outbound) <= len(self.groups)
+                if life.connection is not None:
+                    assert len(life.connection._outbound) <= len(self.groups)
+                    self._check_holds_nothing(life.connection)
             with trio.move_on_after(0.5):
                 await self.leaving.wait()
+
+    @staticmethod
+    def _check_holds_nothing(connection: Connection) -> None:
+        """Whoever recovers holds no message that it has not been given."""
+        for subscription in connection._subscriptions.values():
+            recovery = subscription.recovery if subscription is not None else None
+            held = [getattr(recovery, name) for name in recovery.__slots__] if recovery is not None else []
+            assert not any(isinstance(each, Message | list | tuple | deque | dict | set) for each in held)
 
 
 def crowd(seed: int, clients: int) -> Simulation:
     """Return a simulation of very many clients for a short time, on a machine that feels it."""
     groups = ("news", "l:prices", "d:chat", "n:audit", "b:jobs")
-    return Simulation(seed, clients, length=24.0, rate=10.0, cost=0.00001, calm=5.0, groups=groups)
+    return Simulation(seed, clients, length=14.0, rate=8.0, cost=0.00001, calm=5.0, groups=groups)

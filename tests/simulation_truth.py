@@ -164,7 +164,7 @@ class Recorded(MemoryEngine):
             assert not self.truths[group].is_forgotten(now, SWEEP_EVERY)
 
     def check_forgotten(self) -> None:
-        assert not (self._logs or self._idle or self._warm or self._inboxes or self._weight)
+        assert not any([self._logs, self._idle, self._warm, self._inboxes, self._weight])
 
     def _log(self, group: str, now: float) -> GroupLog:
         log = super()._log(group, now)

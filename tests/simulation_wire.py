@@ -119,15 +119,14 @@ class EventReader:
     def _events(self, size: int, body: bytes) -> Iterator[Item]:
         before, self._id = self._id, None
         events = _events(body)
-        for number, item in enumerate(events):
-            last = number == len(events) - 1
-            if before is not None and number == 0:
-                assert isinstance(item, Said)
-                item = msgspec.structs.replace(item, id=before[1])
-            extra = before[0] if before is not None else 0
-            yield (size + extra if last else 0), item
-        if not events:
-            yield size, None
+        if before is not None:
+            (said,) = events
+            assert isinstance(said, Said)
+            yield size + before[0], msgspec.structs.replace(said, id=before[1])
+            return
+        for event in events[:-1]:
+            yield 0, event
+        yield size, events[-1] if events else None
 
 
 @lru_cache(4096)  # all clients are written the same bytes
@@ -150,8 +149,8 @@ def _frame_item(opcode: int, payload: bytes, raw: bool) -> Item:
     return size, _message(text) if raw else msgspec.json.decode(payload, type=Said)
 
 
-def _message(text: str, id: str | None = None) -> Said:
-    return Said(text.partition("|")[0], data=text, id=id)
+def _message(text: str, event_id: str | None = None) -> Said:
+    return Said(text.partition("|")[0], data=text, id=event_id)
 
 
 @lru_cache(4096)

@@ -17,11 +17,16 @@ def check_that_much_happened(simulation: Simulation) -> None:
     """A simulation in which nothing happens proves nothing."""
     assert simulation.joins > 1000
     assert simulation.partial > 500
-    assert min(simulation.stalls, simulation.cuts, simulation.refusals) > 5
+    assert min(simulation.stalls, simulation.refusals, simulation.forgotten) > 5
     # Pins run out in most runs, but not in each.
-    assert all(simulation.evictions[why] for why in (Eviction.TOO_SLOW, Eviction.WRITE_TIMEOUT))
-    assert all(simulation.reasons[reason] for reason in (GapReason.SLOW, GapReason.SUPERSEDED))
-    assert not simulation.reasons[GapReason.LOST]
+    wanted = (Eviction.TOO_SLOW, Eviction.WRITE_TIMEOUT, Eviction.MISSED)
+    assert all(simulation.evictions[why] for why in wanted)
+    assert all(simulation.reasons[reason] for reason in GapReason)
+    # Clients come back to where they were, and to everything else, from being cut off anywhere.
+    assert simulation.recovered > 5000
+    assert min(simulation.cuts[what] for what in ("halfway", "recovering", "live")) > 5
+    assert min(simulation.wishes[wish] for wish in ("known", "Position", "Last", "NoneType")) > 50
+    assert simulation.cleared > 5
 
 
 @pytest.mark.parametrize("seed", [seed_of(1), seed_of(2)])
