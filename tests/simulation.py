@@ -122,8 +122,9 @@ class Simulation:
         return (
             f"seed {self.seed}: {self.all} lives, {self.joins} joins, {self.receipts} publishes, {self.told} frames, "
             f"{self.recovered} recovered, {self.partial} partial writes, {self.stalls} stalls, "
-            f"{self.refusals} refusals, {self.forgotten} groups forgotten, {self.cleared} cleared; cuts: {listed(self.cuts)}; "
-            f"wishes: {listed(self.wishes)}; evicted: {listed(self.evictions)}; gaps: {listed(self.reasons)}"
+            f"{self.refusals} refusals, {self.forgotten} groups forgotten, {self.cleared} cleared; "
+            f"cuts: {listed(self.cuts)}; wishes: {listed(self.wishes)}; "
+            f"evicted: {listed(self.evictions)}; gaps: {listed(self.reasons)}"
         )
 
     @property

@@ -312,22 +312,21 @@ class View:
             if self.silent
             else self._told_membership(group)
         )
-        where = f"{group} {first} to {last} for {at}"
-        assert at.era.epoch == epoch, where
-        assert at.end is None or last <= at.end, f"{where}: it had left"
-        assert first > at.at, f"{where}: not in order, or twice"
-        assert at.due is None, f"{where}: it has not been told what it missed"
+        assert at.era.epoch == epoch, (group, at)
+        assert at.end is None or last <= at.end, f"{group} {last} for {at}: it had left"
+        assert first > at.at, f"{group} {first} for {at}: not in order, or twice"
+        assert at.due is None, f"{group}, {at}: it has not been told what it missed"
         if not self.silent or self._strict:
-            assert first == at.at + 1, f"{where}: a hole without a gap"
+            assert first == at.at + 1, f"{group} {first} for {at}: a hole without a gap"
         elif first > at.at + 1:
-            self._check_hole(group, at, first - 1, where)
+            self._check_hole(group, at, first - 1)
         return at
 
-    def _check_hole(self, group: str, membership: Membership, last: int, where: str) -> None:
+    def _check_hole(self, group: str, membership: Membership, last: int) -> None:
         if membership.at < membership.until:
             self._lose_in_recovery(membership, min(last, membership.until))
         if last > membership.at and not self._lossy:
-            assert self._truths[group].policy not in (Policy.DISCONNECT, Policy.BLOCK), f"{where}: a hole"
+            assert self._truths[group].policy not in (Policy.DISCONNECT, Policy.BLOCK), f"{group}, {membership}: a hole"
 
     def _lose_in_recovery(self, membership: Membership, last: int) -> None:
         assert last < membership.era.oldest(trio.current_time()), f"{membership} has a hole where history has none"

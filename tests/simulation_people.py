@@ -44,12 +44,11 @@ class Ledger:
     def learn(self, learned: Learned, *, silent: bool) -> None:
         """Whatever comes follows what it has, also what it had from an earlier connection."""
         at = self.at
-        where = f"{learned} after {at}"
         if silent:
             assert at is not None
             if learned.first > self._start:  # else it was on its way when its client joined again
-                assert learned.position.epoch == at.epoch, where
-                assert learned.first > at.offset, where  # it has no way to see a hole
+                assert learned.position.epoch == at.epoch, (learned, at)
+                assert learned.first > at.offset, (learned, at)  # it has no way to see a hole
                 self.at = Position(at.epoch, at.offset + 1)
                 self.messages += 1
             return
@@ -60,12 +59,15 @@ class Ledger:
             wish = self._wish
             assert isinstance(wish, Position)
             if learned.before is not None:
-                assert (learned.before, learned.first) == (wish.epoch, 1), where
+                assert (learned.before, learned.first) == (wish.epoch, 1), (learned, at)
             else:
-                assert learned.first == wish.offset + 1 or (at is not None and learned.first == at.offset + 1), where
+                assert learned.first == wish.offset + 1 or (at is not None and learned.first == at.offset + 1), (
+                    learned,
+                    at,
+                )
         else:
-            assert at is not None, where
-            assert (learned.position.epoch, learned.first) == (at.epoch, at.offset + 1), where
+            assert at is not None, (learned, at)
+            assert (learned.position.epoch, learned.first) == (at.epoch, at.offset + 1), (learned, at)
         self._fresh, self._settled = False, True
         self.at = learned.position
         self.messages += learned.what == "message"
