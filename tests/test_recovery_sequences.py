@@ -117,7 +117,7 @@ class Someone:
         if self.member:
             assert self.connection is not None
             await self.connection.leave("g")
-            self._note_end()
+            self._end_visit()
 
     async def _stay(self, task_status: trio.TaskStatus[None]) -> None:
         with trio.CancelScope() as self.scope:
@@ -126,14 +126,14 @@ class Someone:
                 await trio.sleep_forever()
 
     def end(self) -> None:
-        if self.member:
-            self._note_end()
+        self._end_visit()
         self.scope.cancel()
 
-    def _note_end(self) -> None:
-        visit, transport = self.visits[-1]
-        visit.end = len(transport.received)
-        self.at = self.world.check(visit, transport)
+    def _end_visit(self) -> None:
+        if self.visits and self.visits[-1][0].end is None:
+            visit, transport = self.visits[-1]
+            visit.end = len(transport.received)
+            self.at = self.world.check(visit, transport)
 
 
 class World:
@@ -258,6 +258,7 @@ def play(events: list[tuple[Any, ...]], seed: int, *, unkind: bool) -> None:
 
         async with running_hub(make, **BOUNDS) as hub, trio.open_nursery() as nursery:
             assert isinstance(hub.engine, Recorded)
+            hub.engine.name_epochs()
             world = World(hub, nursery, truths["g"])
             for event in events:
                 await world.happen(*event)
