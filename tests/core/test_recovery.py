@@ -25,6 +25,8 @@ def gap(first: int, last: int, reason: GapReason, before: str | None = None) -> 
         (Position("now", 90), 91, Beginning(90)),
         (Position("now", 90), 95, Beginning(94, gap(91, 94, GapReason.LOST))),
         (Position("now", 90), 101, Beginning(100, gap(91, 100, GapReason.LOST))),
+        (Position("now", 50), 51, Beginning(50)),
+        (Position("now", 49), 51, Beginning(50, gap(50, 50, GapReason.LIMIT))),
         (Position("now", 10), 51, Beginning(50, gap(11, 50, GapReason.LIMIT))),
         (Position("now", 10), 71, Beginning(70, gap(11, 70, GapReason.LIMIT))),
         (Position("old", 90), 51, Beginning(50, gap(1, 50, GapReason.EPOCH, "old"))),
