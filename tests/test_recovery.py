@@ -10,7 +10,7 @@ import trio.testing
 
 from tests.engines.unkind import UnkindEngine
 from tests.test_told import publish, running_hub, told
-from triocast import Draft, EngineError, Gap, GapReason, Message, Policy, Position, Settings
+from triocast import Draft, EngineError, Gap, GapReason, Kind, Message, Policy, Position, Settings
 from triocast.connection import Connection, open_connection
 from triocast.core.recovery import OLDEST, Last, Wish
 from triocast.core.wire import JSON, RAW
@@ -268,3 +268,31 @@ async def test_a_strict_client_that_has_left_is_not_closed_for_what_it_would_hav
         assert told(transport) == [*range(1, 9)]
         assert transport.closed == NORMAL
     assert hub.meters.evicted[Eviction.MISSED] == 0
+
+
+class ForgetfulEngine(MemoryEngine):
+    """Begins the group afresh when it is told to, also under its members."""
+
+    afresh = False
+
+    async def read(self, group: str, after: int, limit: int) -> Page:
+        if self.afresh:
+            messages = [Message(group, "afresh", offset, Kind.TEXT, b"x") for offset in range(after + 1, 9)]
+            return Page(Position("afresh", 8), tuple(messages[:limit]))
+        return await super().read(group, after, limit)
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_messages_of_another_epoch_are_not_taken_for_what_was_missed(first: bool) -> None:
+    async with running_hub(ForgetfulEngine) as hub:
+        engine = hub.engine
+        assert isinstance(engine, ForgetfulEngine)
+        await publish(hub, "g", 5)
+        since, until = await position(hub, 2), await position(hub, 5)
+        engine.afresh = first
+        recovery = await plan_recovery(engine, "g", since, until, 100)
+        assert recovery.after == (5 if first else 2)
+        engine.afresh = True
+        entries = await recovery.take(64_000)
+        assert entries == [Gap("g", until.epoch, 3, 5, GapReason.LOST)]
+        assert recovery.done
