@@ -145,7 +145,7 @@ class Outbound:
                 entries = entries[: entries.index(missed)]
             if entries:
                 await self._transport.send(entries)
-            if missed is not None:
+            if missed is not None and subscription.active:  # else it was left while it was written to
                 _end_missing(subscription, missed, owner)
 
     def _missed(self, entries: Iterable[Told], *, excused: bool) -> Gap | None:

@@ -117,6 +117,8 @@ class Subscription:
         if self.recovery is None or not self.active:
             return []
         entries = await self.recovery.take(budget)
+        if not self.active:  # it was left meanwhile
+            return []
         self.group.traffic.deliver(entries)
         if self.recovery.done:
             self.recovery = None
