@@ -108,6 +108,8 @@ def _columns(case: Case) -> tuple[Column, ...]:
 def _case(results: Results, case: Case) -> Iterator[str]:
     columns = _columns(case)
     yield from ("", f"### {case.title}", "", f"`{case.name}`: {case.what}", "")
+    if case.name in results.added:
+        yield from (f"Measured in a run of its own: {results.added[case.name]}.", "")
     heads = [*(head for head, _, _ in columns), *(["over the floor's"] if case.floor else [])]
     yield f"| | {' | '.join(heads)} | |"
     yield f"| --- |{' ---: |' * len(heads)} --- |"
