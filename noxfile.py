@@ -1,7 +1,7 @@
 """`nox` proves the project: lint, the tests on every Python there is, and the wheel on its own.
 
 `nox -s simulations` runs the long simulations, which the tests do with fewer seeds; `nox -s crowd` runs one of 10,000
-clients.
+clients, `nox -s jitter` 1,000 clients on a bad network.
 """
 
 from __future__ import annotations
@@ -20,11 +20,17 @@ nox.options.sessions = ["lint", "tests", "wheel"]
 PYTHONS = ["3.11", "3.12", "3.13"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 HERE = Path(__file__).parent
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 def install(session: nox.Session, *groups: str) -> None:
     """Install the project and the given groups of what its development needs."""
     session.install("--quiet", "-e", ".", *nox.project.dependency_groups(PROJECT, *groups))
+
+
+def install_for_tests(session: nox.Session) -> None:
+    """Install what the tests need here; without a browser, those that need one are skipped."""
+    install(session, "test", *(["browsers"] if any(map(shutil.which, CHROMIUMS)) else []))
 
 
 @nox.session(python=sys.executable)
@@ -40,7 +46,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests."""
-    install(session, "test")
+    install_for_tests(session)
     session.run("pytest", *session.posargs)
 
 
@@ -73,9 +79,16 @@ def crowd(session: nox.Session) -> None:
 
 
 @nox.session(python=sys.executable)
+def jitter(session: nox.Session) -> None:
+    """Run 1,000 clients on a bad network for 60 virtual seconds: nox -s jitter -- [clients] [seconds] [seed]."""
+    install(session, "test")
+    session.run("python", "-m", "tests.jitter", *session.posargs)
+
+
+@nox.session(python=sys.executable)
 def floors(session: nox.Session) -> None:
     """Run the tests with the oldest versions that pyproject.toml allows."""
-    install(session, "test")
+    install_for_tests(session)
     oldest = [line.split(";")[0].split(",")[0].replace(">=", "==") for line in PROJECT["project"]["dependencies"]]
     wanted = [name for name in oldest if "quart" not in name]
     session.install("--quiet", *wanted)

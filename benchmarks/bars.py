@@ -12,6 +12,7 @@ from benchmarks.results import Results
 from benchmarks.targets import OURS, PEER_NAMES
 
 KIB = 1024
+MB = 1e6
 UNBEATEN = "socketify"  # writes once per turn of its event loop, in C++; the one peer not aimed at
 
 
@@ -84,6 +85,40 @@ def _exit(results: Results) -> float | None:
     return max(facts["exit_seconds"] if facts["exit_code"] == 0 else math.inf for facts in found)
 
 
+def _delivered(case: str) -> Callable[[Results], float | None]:
+    """Of the worst round, in per cent; with any message twice, out of order or replaced by a gap it counts nothing."""
+
+    def value(results: Results) -> float | None:
+        rounds = results.of(case, OURS)
+        if not rounds:
+            return None
+        return min(100.0 * one.facts["delivered"] if one.facts.get("complete") else 0.0 for one in rounds)
+
+    return value
+
+
+def _recovered(case: str) -> Callable[[Results], float | None]:
+    """In per cent of the rounds; it is all of the clients or not."""
+
+    def value(results: Results) -> float | None:
+        rounds = results.of(case, OURS)
+        return 100.0 * sum(bool(one.facts.get("complete")) for one in rounds) / len(rounds) if rounds else None
+
+    return value
+
+
+def _median(case: str, fact: str, scale: float = 1.0) -> Callable[[Results], float | None]:
+    def value(results: Results) -> float | None:
+        found = results.median(case, OURS, fact)
+        return None if found is None else found * scale
+
+    return value
+
+
+def _events_over_websocket(fact: str) -> Callable[[Results], float | None]:
+    return _over(fact, "fan-out-sse", OURS, "fan-out-websocket")
+
+
 ONE, MANY = "one-publisher", "sixteen-publishers"
 BARS = (
     Bar(ONE, "deliveries a second over the floor's", 0.75, _over("deliveries_per_second", ONE, "floor"), True),
@@ -117,6 +152,34 @@ BARS = (
     ),
     Bar("connects", "RSS per idle connection", 40, _per_idle, unit=" KB"),
     Bar("sigterm", f"gone after SIGTERM with exit 0 (grace {GRACE:g} s + 1 s)", GRACE + 1, _exit, unit=" s"),
+    Bar("jitter", "delivered to 200 clients, in order, none twice, no gap", 100, _delivered("jitter"), True, " %"),
+    Bar("jitter-virtual", "the same to 1,000 in memory", 100, _delivered("jitter-virtual"), True, " %"),
+    Bar("storm", "rounds in which 1,000 clients were given all they missed", 100, _recovered("storm"), True, " %"),
+    Bar("storm", "p99 of live messages during the storm over before", 3, _median("storm", "p99_ratio")),
+    Bar("storm-in-memory", "the same of 10,000 in memory", 100, _recovered("storm-in-memory"), True, " %"),
+    Bar("storm-in-memory", "p99 during the storm over before", 3, _median("storm-in-memory", "p99_ratio")),
+    Bar(
+        "fan-out-sse",
+        "deliveries a second over those of WebSockets",
+        0.9,
+        _events_over_websocket("deliveries_per_second"),
+        True,
+    ),
+    Bar("fan-out-sse", "CPU per delivery over that of WebSockets", 1.15, _events_over_websocket("cpu_per_delivery_us")),
+    Bar(
+        "million",
+        "RSS after 1,000,000 messages over after 10,000",
+        2,
+        _median("million", "rss_kept", 1 / MB),
+        unit=" MB",
+    ),
+    Bar(
+        "million-to-nobody",
+        "the same without subscribers",
+        2,
+        _median("million-to-nobody", "rss_kept", 1 / MB),
+        unit=" MB",
+    ),
 )
 
 

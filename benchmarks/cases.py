@@ -27,9 +27,36 @@ class Peers(Enum):
     NEVER = "never"
 
 
+class Way(Enum):
+    """How a case is run: by the load client alone, or by what else it takes."""
+
+    LOAD = "load"
+    JITTER = "jitter"  # clients that are cut off and come back
+    JITTER_VIRTUAL = "jitter-virtual"  # the same in memory, on a virtual clock
+    STORM = "storm"  # beside the load, clients that all come back at once
+    STORM_IN_MEMORY = "storm-in-memory"  # the same in one process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storm:
+    """Clients that all come back at once, several times one after another; each has missed so many messages."""
+
+    clients: int
+    storms: int
+    missed: int = 50
+    before: float = 10.0  # seconds of the load alone, which the storm is held against
+
+    def quick(self) -> Storm:
+        """A tenth of it."""
+        return replace(self, clients=self.clients // 10, storms=1, before=self.before / 10)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One case. `options` are given to `triocast serve`; `terminate` ends the server while the clients are there."""
+    """One case. `options` are given to `triocast serve`; `terminate` ends the server while the clients are there.
+
+    `kept` says that the memory counts which the server has once all is quiet again; `once`, that one round is enough.
+    """
 
     name: str
     title: str
@@ -40,6 +67,10 @@ class Case:
     peers: Peers = Peers.NEVER
     options: tuple[str, ...] = ()
     terminate: bool = False
+    kept: bool = False
+    once: bool = False
+    way: Way = Way.LOAD
+    storm: Storm | None = None
 
     def quick(self) -> Case:
         """The same case with a tenth of everything: shows that it works, not what it measures."""
@@ -53,7 +84,10 @@ class Case:
             seconds=min(load.seconds, 0.5) if load.messages == PLENTY else load.seconds,
             patience=5.0,
         )
-        return replace(self, load=small)
+        if self.storm is None:
+            return replace(self, load=small)
+        lasting = replace(small, messages=load.messages, seconds=load.seconds)  # its storm says how long it lasts
+        return replace(self, load=lasting, storm=self.storm.quick())
 
 
 def _fan(name: str, title: str, what: str, load: Load) -> Case:
@@ -64,6 +98,19 @@ def _fan(name: str, title: str, what: str, load: Load) -> Case:
 _CROWD = Load(subscribers=500, payload=16 * KIB, messages=PLENTY, seconds=SECONDS, warmup=100, patience=10.0)
 _PATIENT = ("--write-timeout", "600")
 _PUBLISHES = Load(subscribers=1, publishers=16, messages=PLENTY, seconds=SECONDS, warmup=200)
+
+_THOUSAND = Load(subscribers=1000, messages=PLENTY, seconds=SECONDS, warmup=50)
+# 200 messages a second are a tenth of a core: what the storm is to leave alone has room enough.
+_LIVE = Load(
+    subscribers=50,
+    publishers=16,
+    rate=200.0,
+    messages=PLENTY,
+    warmup=400,
+    path="/ws/live",
+    publish_path="/publish/live",
+)
+_MILLION = Load(subscribers=4, payload=256, warmup=10_000, messages=990_000, patience=30.0)
 
 CASES = (
     _fan(
@@ -163,5 +210,69 @@ CASES = (
         load=Load(subscribers=1, stalled=STALLED_AT_EXIT, payload=16 * KIB, messages=200, warmup=100),
         options=("--grace", str(GRACE), *_PATIENT),
         terminate=True,
+    ),
+    Case(
+        name="fan-out-websocket",
+        title="1,000 WebSockets, as in the next case",
+        what="What the next case is held against, right before it: one HTTP publisher, 64 bytes, 1,000 WebSockets.",
+        load=_THOUSAND,
+    ),
+    Case(
+        name="fan-out-sse",
+        title="1,000 clients of server-sent events",
+        what="The same with 1,000 clients of `/sse/<group>`: an event is longer by its id and the words around it.",
+        load=replace(_THOUSAND, sse=True),
+    ),
+    Case(
+        name="jitter",
+        title="200 clients on a bad network, 20 s",
+        what="200 listeners (the Python client, in processes of their own) are cut off at random every 15 s on the "
+        "average, each time for 2 s, while 20 messages a second are published. Settings as they are by default.",
+        load=Load(subscribers=200, rate=20.0, messages=400),
+        way=Way.JITTER,
+    ),
+    Case(
+        name="jitter-virtual",
+        title="1,000 clients on a bad network, 60 virtual seconds",
+        what="The same with 1,000 clients in memory, on a virtual clock (`python -m tests.jitter`); its seed decides "
+        "everything, so once is enough.",
+        load=Load(subscribers=1000, rate=20.0, messages=1200),
+        way=Way.JITTER_VIRTUAL,
+        once=True,
+    ),
+    Case(
+        name="storm",
+        title="1,000 clients come back at once",
+        what="50 clients of one group are sent 200 messages a second, first alone, for 10 s. Then 1,000 clients of "
+        "another group connect at once, each with a position from which on it has missed 50 messages; five times.",
+        load=_LIVE,
+        way=Way.STORM,
+        storm=Storm(clients=1000, storms=5),
+    ),
+    Case(
+        name="storm-in-memory",
+        title="10,000 clients come back at once, in memory",
+        what="The same with 10,000 clients in the server's own process, without a network: the application is called "
+        "as a server would, at the pace at which ours accepts clients.",
+        load=_LIVE,
+        way=Way.STORM_IN_MEMORY,
+        storm=Storm(clients=10_000, storms=1),
+    ),
+    Case(
+        name="million",
+        title="1,000,000 messages, four subscribers",
+        what="What the server's memory has grown by after 1,000,000 messages of 256 bytes since it was quiet after "
+        "10,000, with a history of 100; over one WebSocket (`client_publish`), to four subscribers.",
+        load=replace(_MILLION, by_websocket=True),
+        options=("--client-publish",),
+        kept=True,
+    ),
+    Case(
+        name="million-to-nobody",
+        title="1,000,000 messages, nobody there",
+        what="The same to a group without subscribers, over 16 HTTP connections; once, because it takes minutes.",
+        load=replace(_MILLION, subscribers=0, publishers=16),
+        kept=True,
+        once=True,
     ),
 )

@@ -106,10 +106,30 @@ CHARTS = (
 )
 
 
-def draw(results: Results, folder: Path) -> Iterator[Chart]:
+@dataclass(frozen=True, slots=True)
+class Storms:
+    """A chart of what storms do to those who stay: the p99 before and during each."""
+
+    file: str = "storms.svg"
+    title: str = "p99 of live messages while others come back"
+    note: str = "milliseconds from when a message was due until it was read; 50 clients, 200 messages a second"
+    mark: Mark | None = None
+
+    def rows(self, results: Results) -> list[Row]:
+        """Return the bars, in the order of time."""
+        found = []
+        for case, crowd in (("storm", "1,000 come back"), ("storm-in-memory", "10,000, in memory")):
+            for fact, when in (("p99_before_ms", "before"), ("p99_during_ms", "while")):
+                value = results.median(case, OURS, fact)
+                if value is not None:
+                    found.append(Row(f"{when} {crowd}", value, f"{number(value)} ms", when == "while"))
+        return found
+
+
+def draw(results: Results, folder: Path) -> Iterator[Chart | Storms]:
     """Write a file for each chart that has something to show, and yield those charts."""
     folder.mkdir(parents=True, exist_ok=True)
-    for chart in CHARTS:
+    for chart in (*CHARTS, Storms()):
         rows = chart.rows(results)
         if rows:
             (folder / chart.file).write_text(bar_chart(chart.title, chart.note, rows, chart.mark))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import select
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.build import LOAD, CannotMeasure
@@ -22,7 +23,10 @@ class LoadFailed(CannotMeasure):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What the load client is to do."""
+    """What the load client is to do: its options, by their names.
+
+    Without a `path` and a `publish_path` it is about the group that every server has.
+    """
 
     subscribers: int
     stalled: int = 0
@@ -33,23 +37,26 @@ class Load:
     seconds: float = 3600.0
     patience: float = 20.0
     by_websocket: bool = False
+    sse: bool = False
+    rate: float = 0.0
+    at_once: int = 64
+    expect: int = 0
+    first: int = 0
+    path: str = ""
+    publish_path: str = ""
+    trace: str = ""
 
     def words(self, server: Server) -> list[str]:
         """Return the command line."""
-        numbers = {
-            "port": server.port,
-            "publish-port": server.publish_port,
-            "subscribers": self.subscribers,
-            "stalled": self.stalled,
-            "publishers": self.publishers,
-            "payload": self.payload,
-            "messages": self.messages,
-            "warmup": self.warmup,
-            "seconds": self.seconds,
-            "patience": self.patience,
-        }
-        words = [str(LOAD), "--step", *(f"--{name}={value}" for name, value in numbers.items())]
-        return [*words, "--by-websocket"] if self.by_websocket else words
+        said = {"port": server.port, "publish_port": server.publish_port, **asdict(self)}
+        words = [str(LOAD), "--step"]
+        for name, value in said.items():
+            option = f"--{name.replace('_', '-')}"
+            if isinstance(value, bool):
+                words += [option] if value else []
+            elif value != "":
+                words.append(f"{option}={value}")
+        return words
 
 
 class Client:
@@ -80,6 +87,10 @@ class Client:
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
+
+    def enough(self) -> None:
+        """Let it publish no more, as if its time were up."""
+        self._process.send_signal(signal.SIGUSR1)
 
     def _last_words(self) -> str:
         assert self._process.stderr is not None

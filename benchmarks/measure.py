@@ -1,12 +1,16 @@
-"""Measures one case on one server: starts it, loads it phase by phase, and looks at its processes in between."""
+"""Measures one case on one server: starts it, loads it phase by phase, and looks at its processes in between.
+
+Cases that take more than the load client are measured by modules of their own.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any
 
+from benchmarks import jitter, storm
 from benchmarks.build import CannotMeasure
-from benchmarks.cases import Case
+from benchmarks.cases import Case, Way
 from benchmarks.client import Load, loading
 from benchmarks.processes import Usage, settle, usage
 from benchmarks.server import Server, last_words, running
@@ -17,6 +21,8 @@ PUBLISH_PATIENCE = 1800.0
 END_PATIENCE = 30.0
 # Loads what is loaded on first use, before anything is measured.
 PRIMER = Load(subscribers=50, messages=10, patience=10.0)
+IN_MEMORY = {Way.JITTER_VIRTUAL: jitter.virtual, Way.STORM_IN_MEMORY: storm.in_memory}
+ON_A_SERVER = {Way.JITTER: jitter.real, Way.STORM: storm.real}
 
 Facts = dict[str, Any]
 
@@ -35,11 +41,18 @@ class Peak:
 
 def measure(case: Case, target: Target, ready: Ready) -> Facts:
     """Return what was measured; with an `error` in it if the server or the load failed."""
+    if case.way in IN_MEMORY:
+        try:
+            return IN_MEMORY[case.way](case)
+        except CannotMeasure as error:
+            return {"error": str(error), "complete": False}
     try:
         with running(target, ready, case.options) as server:
-            _run(_fitting(PRIMER, target), server)
+            _run(_fitting(replace(PRIMER, sse=case.load.sse), target), server)
+            if case.way in ON_A_SERVER:
+                return ON_A_SERVER[case.way](case, server)
             load = _fitting(case.load, target)
-            return _run(load, server, terminate=case.terminate)
+            return _run(load, server, terminate=case.terminate, kept=case.kept)
     except CannotMeasure as error:
         return {"error": f"{error} {last_words(target.name)}".strip(), "complete": False}
 
@@ -48,12 +61,12 @@ def _fitting(load: Load, target: Target) -> Load:
     """A server that only accepts gets publishes or connections, never both: nothing would come of them."""
     if target.delivers:
         return load
-    if load.messages and load is not PRIMER:
+    if load.messages and load != PRIMER:
         return replace(load, subscribers=0)
     return replace(load, messages=0, publishers=0)
 
 
-def _run(load: Load, server: Server, *, terminate: bool = False) -> Facts:
+def _run(load: Load, server: Server, *, terminate: bool = False, kept: bool = False) -> Facts:
     idle = settle(server.pid)
     with loading(load, server) as client:
         connected = client.wait_for("connected", CONNECT_PATIENCE)
@@ -62,6 +75,7 @@ def _run(load: Load, server: Server, *, terminate: bool = False) -> Facts:
         if load.warmup:
             client.go_on()
             client.wait_for("warm", PUBLISH_PATIENCE)
+        begun = settle(server.pid) if kept else None
         before = usage(server.pid)
         peak = Peak(server.pid)
         client.go_on()
@@ -72,6 +86,8 @@ def _run(load: Load, server: Server, *, terminate: bool = False) -> Facts:
             published | _of_connecting(load, connected, idle, busy, quiet) | _of_publishing(published, before, after)
         )
         facts |= {"rss_growth": peak.rss - quiet.rss}
+        if begun is not None:
+            facts |= {"rss_kept": settle(server.pid).rss - begun.rss}
         if terminate:
             facts |= _of_ending(server)
     facts["error"] = None if facts["complete"] else _why_incomplete(facts)

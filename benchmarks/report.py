@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks import bars
 from benchmarks.bars import number
-from benchmarks.cases import CASES, Case
+from benchmarks.cases import CASES, Case, Way
 from benchmarks.charts import draw
 from benchmarks.results import Results
 from benchmarks.targets import TITLES
@@ -32,6 +32,22 @@ CONNECTING: tuple[Column, ...] = (
     ("connects/s", "connects_per_second", number),
     ("CPU µs per connect", "cpu_per_connect_us", number),
     ("memory per connection", "rss_per_connection", lambda value: f"{value / 1024:.1f} KB"),
+)
+JITTERING: tuple[Column, ...] = (
+    ("delivered", "delivered", lambda value: f"{value:.2%}"),
+    ("cuts", "cuts", lambda value: f"{value:.0f}"),
+)
+STORMING: tuple[Column, ...] = (
+    ("p99 ms before", "p99_before_ms", number),
+    ("p99 ms during", "p99_during_ms", number),
+    ("during over before", "p99_ratio", number),
+    ("slowest ms", "max_during_ms", number),
+    ("seconds until all had recovered", "storm_seconds", number),
+)
+KEEPING: tuple[Column, ...] = (
+    ("publishes/s", "publishes_per_second", number),
+    ("memory grew by, at its peak", "rss_growth", lambda value: f"{value / 1e6:.1f} MB"),
+    ("and in the end", "rss_kept", lambda value: f"{value / 1e6:.1f} MB"),
 )
 STOPPING: tuple[Column, ...] = (
     ("seconds to the exit", "exit_seconds", number),
@@ -78,8 +94,12 @@ def _machine(results: Results) -> Iterator[str]:
 
 
 def _columns(case: Case) -> tuple[Column, ...]:
+    if case.way is not Way.LOAD:
+        return STORMING if case.storm else JITTERING
     if case.terminate:
         return STOPPING
+    if case.kept:
+        return KEEPING
     if case.name.startswith("publishes"):
         return PUBLISHING
     return DELIVERING if case.load.messages else CONNECTING
@@ -88,6 +108,8 @@ def _columns(case: Case) -> tuple[Column, ...]:
 def _case(results: Results, case: Case) -> Iterator[str]:
     columns = _columns(case)
     yield from ("", f"### {case.title}", "", f"`{case.name}`: {case.what}", "")
+    if case.name in results.added:
+        yield from (f"Measured in a run of its own: {results.added[case.name]}.", "")
     heads = [*(head for head, _, _ in columns), *(["over the floor's"] if case.floor else [])]
     yield f"| | {' | '.join(heads)} | |"
     yield f"| --- |{' ---: |' * len(heads)} --- |"
@@ -111,7 +133,7 @@ def _remarks(results: Results, case: Case, name: str) -> str:
     behind = results.median(case.name, name, "behind_least")
     if case.load.stalled and behind is not None and behind >= 0:
         remarks.append(f"receipts: {behind:.0f} behind or more")
-    if any(one.facts.get("complete") and not one.facts.get("one_order") for one in measured):
+    if any(one.facts.get("complete") and not one.facts.get("one_order", True) for one in measured):
         remarks.append("not the same order for all")
     return "; ".join(remarks)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -30,6 +30,12 @@ class Results:
     versions: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     measurements: list[Measurement] = field(default_factory=list)
+    added: dict[str, str] = field(default_factory=dict)
+    """Cases that were measured in another run than the rest, and in which."""
+
+    def without(self, cases: Collection[str]) -> list[Measurement]:
+        """The measurements of all other cases."""
+        return [one for one in self.measurements if one.case not in cases]
 
     def of(self, case: str, target: str) -> list[Measurement]:
         """The measurements of a case on a server, in the order of the rounds."""

@@ -50,6 +50,9 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
         "--peers", metavar="A,B", help=f"of {', '.join(PEER_NAMES)}; an empty text for none (default all)"
     )
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, into build/quick: does it work?")
+    parser.add_argument(
+        "--add", action="store_true", help="measure the cases of --only, and keep what there is of the others"
+    )
     parser.add_argument("--report", action="store_true", help="measure nothing, write the report anew")
     options = parser.parse_args(words)
     options.rounds = options.rounds or (1 if options.quick else ROUNDS)
@@ -66,6 +69,8 @@ def _measure_all(options: argparse.Namespace, file: Path) -> Results:
     cases = [case.quick() for case in cases] if options.quick else cases
     found = Results(machine.describe(), options.rounds, options.quick)
     ready = _prepare(cases, options.peers, found)
+    if options.add:
+        found = _added_to(results.load(file), cases, found)
     plan = list(_plan(cases, options.rounds, ready))
     for count, (number_of_round, case, target) in enumerate(plan, 1):
         facts = measure(case, target, ready[target.name])
@@ -73,6 +78,16 @@ def _measure_all(options: argparse.Namespace, file: Path) -> Results:
         results.save(found, file)
         say(f"[{count}/{len(plan)}] {case.name}, round {number_of_round}, {target.name}: {_summary(facts)}")
     return found
+
+
+def _added_to(before: Results, cases: Sequence[Case], now: Results) -> Results:
+    """Return the results of another run without those of `cases`, which are said to be measured now."""
+    names = [case.name for case in cases]
+    before.measurements = before.without(names)
+    run = f"{now.rounds} rounds on {now.machine['date']}, {now.versions.get(OURS, '')}, {now.machine['Python']}"
+    before.added |= dict.fromkeys(names, run)
+    before.versions = {**now.versions, **before.versions}
+    return before
 
 
 def _prepare(cases: Sequence[Case], peers: Sequence[str], found: Results) -> dict[str, Ready]:
@@ -106,7 +121,7 @@ def _plan(cases: Sequence[Case], rounds: int, ready: dict[str, Ready]) -> Iterat
 
 def _takes_part(target: Target, case: Case, number_of_round: int) -> bool:
     if target.name == OURS:
-        return True
+        return number_of_round == 1 or not case.once
     if target.name == "floor":
         return case.floor
     if target.name == "bare":
@@ -124,8 +139,14 @@ def _summary(facts: Facts) -> str:
         "p99_ms": "ms p99",
         "cpu_per_delivery_us": "µs CPU per delivery",
         "exit_seconds": "s to the exit",
+        "delivered": "of all delivered",
+        "cuts": "cuts",
+        "p99_before_ms": "ms p99 before",
+        "p99_during_ms": "ms p99 during",
+        "storm_seconds": "s a storm",
+        "rss_kept": "bytes kept",
     }
-    if not facts["messages"]:
+    if facts.get("messages") == 0:
         shown = {"connects_per_second": "connects/s", "cpu_per_connect_us": "µs CPU per connect"}
     return ", ".join(f"{number(facts[name])} {unit}" for name, unit in shown.items() if facts.get(name))
 

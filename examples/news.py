@@ -13,9 +13,11 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from triocast import Triocast
+from triocast.web import answer_errors_with_json
 
 app = QuartTrio(__name__)
 push = Triocast(app)
+answer_errors_with_json(app)
 PAGE = (Path(__file__).parent / "news.html").read_text()
 
 
@@ -26,8 +28,10 @@ async def page() -> Response:
 
 @app.get("/news")
 async def news() -> Response:
-    # Lasts until the reader leaves. One that comes back says by itself what it has, and goes on there.
-    return push.events("news")
+    # Lasts until the reader leaves. One that comes back says by itself what it has, and goes on there; the page says it
+    # in the address when its browser has given up, because a new EventSource begins with nothing.
+    since = request.args.get("since")
+    return push.events("news", since={"news": since} if since else None)
 
 
 @app.post("/publish")

@@ -8,28 +8,37 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import trio
 
 from tests.simulation_life import Life
-from tests.simulation_model import ECHO, Census, Recorded, RecordedUnkind, Truth
+from tests.simulation_model import Census
 from tests.simulation_net import Kernel, virtual_network
-from triocast import Draft, GapReason, GroupSettings, Policy, Settings
-from triocast.connection import Connection, open_connection
+from tests.simulation_people import PRIVATE, Person
+from tests.simulation_truth import Recorded, RecordedUnkind, Truth
+from tests.simulation_wire import ECHO
+from triocast import Draft, GapReason, GroupSettings, Message, Policy, Position, Settings
+from triocast.connection import Connection
 from triocast.core.names import namespace_of
-from triocast.errors import TOO_SLOW, ConnectionEnded, Overloaded
+from triocast.engines.memory import SWEEP_EVERY
+from triocast.errors import MISSED, TOO_SLOW, ConnectionEnded, Overloaded
 from triocast.hub import Hub
 from triocast.link.stall import LOOKS
 from triocast.meters import Eviction
+from triocast.reception import Reception
 from triocast.testing import run_seeded
 
-GROUPS = ("news", "$odd", "a,b", "d:chat", "d:docs", "l:prices", "l:state", "n:audit", "n:log", "b:jobs", "b:mail")
+PUBLIC = ("news", "$odd", "a,b", "d:chat", "d:docs", "l:prices", "l:state", "n:audit", "n:log", "b:jobs", "b:mail")
 """By namespace, two groups or more of every policy."""
+
+GROUPS = (*PUBLIC, *(f"{PRIVATE}:{number}" for number in range(40)))
+"""And some that are of hardly anybody: they become empty, and are forgotten."""
 
 TINY = 1e-6  # seconds: what floating point leaves of equality
 A_FEW_TURNS = 6  # of the event loop, until everybody concerned has noticed an end
@@ -40,24 +49,29 @@ def seed_of(default: int) -> int:
     return int(os.environ.get("TRIOCAST_SIM_SEED", default))
 
 
-def settings_of(policy: Policy, max_lag: int) -> GroupSettings:
-    return GroupSettings(policy=policy, max_lag=max_lag, inbox=8, history_size=500, block_timeout=3.0)
+def settings_of(policy: Policy, max_lag: int, **history: Any) -> GroupSettings:
+    return GroupSettings(policy=policy, max_lag=max_lag, inbox=8, block_timeout=3.0, **history)
 
 
 def settings_with(write_timeout: float) -> Settings:
-    """Bounds that are met soon."""
+    """Bounds that are met soon: each namespace has another one for what it keeps."""
     return Settings(
         write_timeout=write_timeout,
         max_lag=20,
         inbox=8,
-        history_size=500,
+        history_size=40,
+        history_ttl=10.0,
+        recovery_limit=25,
         max_connections=1_000_000,
         pinned_bytes=20_000,
+        history_memory=120_000,
+        position_ttl=12.0,
         namespaces={
-            "d": settings_of(Policy.DISCONNECT, 15),
-            "l": settings_of(Policy.LATEST, 10),
-            "n": settings_of(Policy.DROP_NEWEST, 10),
-            "b": settings_of(Policy.BLOCK, 12),
+            "d": settings_of(Policy.DISCONNECT, 15, history_ttl=12.0, history_bytes=6_000),
+            "l": settings_of(Policy.LATEST, 10, history_ttl=12.0, history_size=30),
+            "n": settings_of(Policy.DROP_NEWEST, 10, history_ttl=3.0, history_size=500),
+            "b": settings_of(Policy.BLOCK, 12, history_ttl=12.0, history_size=500),
+            PRIVATE: settings_of(Policy.DROP_OLDEST, 20, history_ttl=12.0, history_size=10),
         },
     )
 
@@ -84,24 +98,38 @@ class Simulation:
         self.settings = settings_with(self.write_timeout)
         self.exact = not self.cost and not self.unkind
         # `block` is for engines that deliver what they take at once.
-        self.never_behind = {Policy.DISCONNECT} if self.unkind else {Policy.DISCONNECT, Policy.BLOCK}
+        # What an engine has lost for good comes as one gap, however long that is.
+        self.never_behind = set() if self.unkind else {Policy.DISCONNECT, Policy.BLOCK}
+        self.public = [name for name in self.groups if namespace_of(name) != PRIVATE]
+        self.private = [name for name in self.groups if namespace_of(name) == PRIVATE]
         self.truths = {name: Truth(name, self.settings) for name in self.groups}
         self.census = {name: Census() for name in self.groups}
         self.lives: list[Life] = []  # of those who are there
-        self.all = self.joins = self.stalls = self.cuts = self.refusals = self.receipts = self.told = self.partial = 0
+        self.all = self.joins = self.stalls = self.refusals = self.receipts = self.told = self.partial = 0
+        self.recovered = self.cleared = 0
+        self.cuts: Counter[str] = Counter()  # by what was under way
+        self.wishes: Counter[str] = Counter()
         self.evictions: Counter[Eviction] = Counter()
         self.reasons: Counter[GapReason] = Counter()
+        self.failures: list[AssertionError] = []
         self._refused: list[bytes] = []
         self._digest = hashlib.sha256()
 
     def __str__(self) -> str:
-        evicted = ", ".join(f"{count} by {why.value}" for why, count in self.evictions.items() if count)
-        missed = ", ".join(f"{count} {why.value}" for why, count in self.reasons.items())
+        def listed(counts: Counter[Any]) -> str:
+            return ", ".join(f"{count} {getattr(what, 'value', what)}" for what, count in counts.items() if count)
+
         return (
             f"seed {self.seed}: {self.all} lives, {self.joins} joins, {self.receipts} publishes, {self.told} frames, "
-            f"{self.partial} partial writes, {self.stalls} stalls, {self.cuts} cuts, {self.refusals} refusals; "
-            f"evicted: {evicted}; gaps: {missed}"
+            f"{self.recovered} recovered, {self.partial} partial writes, {self.stalls} stalls, "
+            f"{self.refusals} refusals, {self.forgotten} groups forgotten, {self.cleared} cleared; "
+            f"cuts: {listed(self.cuts)}; wishes: {listed(self.wishes)}; "
+            f"evicted: {listed(self.evictions)}; gaps: {listed(self.reasons)}"
         )
+
+    @property
+    def forgotten(self) -> int:
+        return sum(truth.forgotten for truth in self.truths.values())
 
     @property
     def recipe(self) -> str:
@@ -109,11 +137,13 @@ class Simulation:
         return f"Simulation({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
     def run(self) -> str:
-        """Run and check it; returns a digest of everything that every client saw."""
+        """Run and check it; returns a digest of everything that every client saw, and when."""
         try:
             with virtual_network():
                 run_seeded(self._main, seed=self.seed)
         except BaseException as error:
+            for first in self.failures[:1]:
+                error.add_note(f"what a client saw: {first}")
             error.add_note(f"replay with TRIOCAST_SIM_SEED={self.seed}, or {self.recipe}.run()")
             raise
         return self._digest.hexdigest()
@@ -123,17 +153,22 @@ class Simulation:
         self.settling, self.leaving = trio.Event(), trio.Event()
         engine = RecordedUnkind(self.settings, self.seed) if self.unkind else Recorded(self.settings)
         engine.truths = self.truths
+        engine.name_epochs()
         hub = Hub(self.settings, engine)
+        self.reception = Reception(hub)
         async with trio.open_nursery() as nursery:
             await nursery.start(hub.run)
             async with trio.open_nursery() as clients:
                 for number in range(self.clients):
                     clients.start_soon(self._client, hub, Random(f"{self.seed} client {number}"))
-                clients.start_soon(self._watch_bounds, hub)
+                clients.start_soon(self._watch_bounds, hub, engine)
                 await self._publish_for_the_length(hub)
                 await self._settle(hub)
                 self.leaving.set()
             self._check_nothing_left(hub)
+            await trio.sleep(self.settings.position_ttl + 2 * SWEEP_EVERY)
+            engine.check_forgotten()
+            self.cleared = engine.cleared
             hub.stop()
         assert trio.lowlevel.current_statistics().tasks_living == tasks
 
@@ -167,26 +202,27 @@ class Simulation:
                 subscription = life.connection._subscriptions[group]
                 assert subscription is not None
                 life.view.check_complete(group, subscription.missed)
+            life.view.check_streams(life.members)
 
     def _check_nothing_left(self, hub: Hub) -> None:
         assert not self.lives
         assert (hub.connections, hub.groups, hub._pins.used) == (0, 0, 0)
         assert not hub._groups
         for truth in self.truths.values():
-            assert not truth.offsets.keys() & set(self._refused)
+            assert not truth.positions.keys() & set(self._refused)
         for census in self.census.values():
             assert (census.low, census.high) == (0, 0)
         counted = {why: count for why, count in hub.meters.evicted.items() if count}
-        assert counted == {why: count for why, count in self.evictions.items() if count}
+        assert counted == {why: count for why, count in self.evictions.items() if count}, (counted, self.evictions)
         traffic = hub.meters.traffic.values()
-        assert sum(each.published for each in traffic) == sum(truth.top for truth in self.truths.values())
+        assert sum(each.published for each in traffic) == sum(truth.published for truth in self.truths.values())
 
     # Publishers
 
     async def _publisher(self, hub: Hub, number: int, random: Random) -> None:
         count = 0
         while True:
-            group = random.choice(self.groups)
+            group = random.choice(self.private if self.private and random.random() < 0.15 else self.public)
             count += 1
             size = random.choice([0, 10, 300, 300, 5_000 if random.random() < 0.1 else 0])
             data = f"{group}|{number}|{count}|{'x' * size}".encode()
@@ -201,11 +237,11 @@ class Simulation:
         with suppress(Overloaded):
             for data in burst:
                 position = await hub.post(group, Draft.of(data.decode()))
-                assert self.truths[group].offsets[data] == position.offset
+                assert self.truths[group].positions[data] == position
 
     async def _publish(self, hub: Hub, group: str, data: bytes, key: str | None) -> None:
         truth, began = self.truths[group], trio.current_time()
-        acknowledged = truth.acknowledged
+        epoch, acknowledged = truth.era.epoch, truth.acknowledged
         with self.census[group].watch() as members:
             try:
                 receipt = await hub.publish(group, Draft.of(data.decode(), key=key))
@@ -216,8 +252,10 @@ class Simulation:
                 self._check_time(trio.current_time(), began + truth.settings.block_timeout)
                 return
             truth.acknowledged = max(truth.acknowledged, receipt.offset)
-            assert truth.offsets[data] == receipt.offset
-            busy = [life for life in self.lives if self._is_busy(life, group, acknowledged)]
+            assert truth.positions[data] == Position(receipt.epoch, receipt.offset)
+            busy = []
+            if receipt.epoch == epoch:
+                busy = [life for life in self.lives if self._is_busy(life, group, acknowledged)]
             for _ in range(A_FEW_TURNS):
                 await trio.lowlevel.checkpoint()
         assert members.low <= receipt.subscribers <= members.high, (receipt, members.low, members.high)
@@ -234,55 +272,69 @@ class Simulation:
     # Clients
 
     async def _client(self, hub: Hub, random: Random) -> None:
+        person = Person(self.groups, self.forgiving, random)
+        away = random.uniform(0, self.length / 4)
         while True:
-            with trio.move_on_after(random.uniform(0, self.length / 4)):
+            with trio.move_on_after(away):
                 await self.settling.wait()
             if self.settling.is_set():
                 return
-            life = Life(self, random)
+            life = Life(self, person, random)
             self.lives.append(life)
             self.all += 1
             with life.scope:
                 await self._live(hub, life)
             self._bury(life)
+            await trio.lowlevel.checkpoint()
+            away = person.away(self.length / 4)
 
     async def _live(self, hub: Hub, life: Life) -> None:
-        groups = life.random.sample(life.interests, min(life.random.randint(0, 2), len(life.interests)))
-        acknowledged = {name: self.truths[name].acknowledged for name in groups}
-        async with open_connection(hub, life.transport, groups) as life.connection:
-            for group in groups:
-                life.note_join(group)
-                assert acknowledged[group] <= life.members[group].start <= self.truths[group].top
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._echo, life.connection)
-                nursery.start_soon(self._fate, life)
-                try:
-                    with suppress(ConnectionEnded):
-                        await self._wander(life, life.connection)
-                    await self.leaving.wait()
-                finally:
-                    life.fade()
-                nursery.cancel_scope.cancel()
+        groups = life.person.groups()
+        async with trio.open_nursery() as around:
+            around.start_soon(self._cancel, life)
+            async with life.open(hub, groups) as life.connection:
+                life.note_opened(groups)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._echo, life.connection)
+                    nursery.start_soon(self._fate, life)
+                    try:
+                        with suppress(ConnectionEnded):
+                            await self._wander(life, life.connection)
+                        await self.leaving.wait()
+                    finally:
+                        life.fade()
+                    nursery.cancel_scope.cancel()
+            around.cancel_scope.cancel()
+
+    async def _cancel(self, life: Life) -> None:
+        """Somebody gives up while it comes in."""
+        if life.turns is not None:
+            for _ in range(life.turns):
+                await trio.lowlevel.checkpoint()
+            life.scope.cancel()
 
     async def _wander(self, life: Life, connection: Connection) -> None:
-        random = life.random
-        while not self.settling.is_set():
-            group = random.choice(life.interests)
+        random, interests = life.random, life.person.interests
+        while not (self.settling.is_set() or life.person.stream):
+            group = random.choice(interests)
             if group not in life.members:
-                acknowledged = self.truths[group].acknowledged
-                await connection.join(group)
-                life.note_join(group)
-                assert acknowledged <= life.members[group].start <= self.truths[group].top
+                await self._join(life, connection, group)
             elif random.random() < 0.6 and group in connection.groups:
                 life.note_leave(group)
                 await connection.leave(group)
                 if random.random() < 0.3:  # and back at once, perhaps in the middle of a round
-                    await connection.join(group)
-                    life.note_join(group)
+                    await self._join(life, connection, group)
             else:
                 await connection.join(group)  # twice is harmless
             with trio.move_on_after(random.expovariate(0.4 / self.calm)):
                 await self.settling.wait()
+
+    async def _join(self, life: Life, connection: Connection, group: str) -> None:
+        await connection.join(group, life.note_joining(group))
+        if group not in connection.groups:  # the writer has seen that the client is gone, and the reader not yet
+            assert life.fading
+            raise ConnectionEnded
+        life.note_join(group)
 
     async def _echo(self, connection: Connection) -> None:
         with suppress(ConnectionEnded):
@@ -299,6 +351,9 @@ class Simulation:
                 return
             ends = ["die", "cut", "close", "leave"] if random.random() < 1 / self.calm else []
             match random.choice(["speak", "speak", "stall", "stall", "stall", *ends]):
+                case "speak" if life.person.stream:  # it can't, but be spoken to
+                    said += 1
+                    await self._speak(life, f"{ECHO}{said}")
                 case "speak":
                     said += 1
                     life.link.say(f"{ECHO}{said}")
@@ -309,9 +364,7 @@ class Simulation:
                     life.kernel.read_at(0)
                     return
                 case "cut":
-                    self.cuts += 1
-                    life.fade()
-                    life.link.break_off()
+                    life.cut()
                     return
                 case "close" if life.rate == math.inf:
                     life.fade()
@@ -319,6 +372,10 @@ class Simulation:
                     return
                 case "leave" if random.random() < 0.3:
                     await life.connection.close(4000, "bye")
+
+    async def _speak(self, life: Life, data: str) -> None:
+        with suppress(ConnectionEnded):
+            await life.connection.send(data)
 
     async def _stall(self, life: Life) -> None:
         """A moment, or minutes; longer than `write_timeout` is the end of who has something coming."""
@@ -336,11 +393,15 @@ class Simulation:
         close = life.connection._close if life.connection is not None else None
         if close is not None and close.code == TOO_SLOW.code:
             self._check_lag(life, close.reason)
+        elif close is not None and close.code == MISSED.code:
+            assert life.person.strict
+            self.evictions[Eviction.MISSED] += 1
         elif life.link.writer.stalled and close is None:
             self.evictions[Eviction.WRITE_TIMEOUT] += 1
         if close is not None and life.view.closed is not None:
             assert life.view.closed.code == close.code
         self.told += life.view.told
+        self.recovered += life.view.recovered
         self.partial += life.kernel.partial
         self.reasons += life.view.reasons
         self._digest.update(b"%r " % trio.current_time() + life.view.digest)
@@ -364,7 +425,8 @@ class Simulation:
         truth = self.truths[group]
         if truth.policy is Policy.DISCONNECT:
             self.evictions[Eviction.TOO_SLOW] += 1
-            assert truth.settings.max_lag < lag <= truth.settings.max_lag + max(1, truth.settings.max_lag // 4)
+            most = math.inf if self.unkind else truth.settings.max_lag + max(1, truth.settings.max_lag // 4)
+            assert truth.settings.max_lag < lag <= most
         else:
             self.evictions[Eviction.PINNED_BYTES] += 1
             assert truth.policy is Policy.DROP_NEWEST
@@ -372,7 +434,7 @@ class Simulation:
         if not life.view.silent:
             assert truth.top - life.members[group].at >= lag
         if self.exact and not life.scope.cancelled_caught:  # else it was on its way out already
-            assert life.ended_at in truth.times
+            assert life.ended_at in truth.moments
 
     def _check_time(self, now: float, due: float, within: float = 0.0) -> None:
         slack = TINY if self.exact else 2.0  # a turn of the event loop takes its time where system calls do
@@ -386,8 +448,9 @@ class Simulation:
             slack = TINY if self.exact else 2.0
             assert quiet <= self.settings.write_timeout * (1 + 1 / LOOKS) + slack, (kernel, quiet)
 
-    async def _watch_bounds(self, hub: Hub) -> None:
+    async def _watch_bounds(self, hub: Hub, engine: Recorded) -> None:
         while not self.leaving.is_set():
+            engine.check_memory(trio.current_time())
             for group in hub._groups.values():
                 if group.opened.is_set():
                     settings = self.settings.for_group(group.name)
@@ -398,12 +461,23 @@ class Simulation:
             assert hub._pins.used <= self.settings.pinned_bytes
             for life in self.lives:
                 self._check_patience(life)
-                assert life.connection is None or len(life.connection._outbound) <= len(self.groups)
+                if life.connection is not None:
+                    # Of each group an end and a new beginning may wait.
+                    assert len(life.connection._outbound) <= 2 * len(self.groups)
+                    self._check_holds_nothing(life.connection)
             with trio.move_on_after(0.5):
                 await self.leaving.wait()
+
+    @staticmethod
+    def _check_holds_nothing(connection: Connection) -> None:
+        """Whoever recovers holds no message that it has not been given."""
+        for subscription in connection._subscriptions.values():
+            recovery = subscription.recovery if subscription is not None else None
+            held = [getattr(recovery, name) for name in recovery.__slots__] if recovery is not None else []
+            assert not any(isinstance(each, Message | list | tuple | deque | dict | set) for each in held)
 
 
 def crowd(seed: int, clients: int) -> Simulation:
     """Return a simulation of very many clients for a short time, on a machine that feels it."""
     groups = ("news", "l:prices", "d:chat", "n:audit", "b:jobs")
-    return Simulation(seed, clients, length=24.0, rate=10.0, cost=0.00001, calm=5.0, groups=groups)
+    return Simulation(seed, clients, length=14.0, rate=8.0, cost=0.00001, calm=5.0, groups=groups)

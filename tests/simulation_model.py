@@ -1,4 +1,4 @@
-"""What the simulation knows by itself: what was published, who was in which group, and what each client had to see.
+"""What each client of the simulation had to see, from what was published, what was kept, and what the client wished.
 
 Everything is checked the moment that a client's kernel has the bytes; nothing is collected to be looked at later.
 """
@@ -6,108 +6,155 @@ Everything is checked the moment that a client's kernel has the bytes; nothing i
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 
-import msgspec
 import trio
 
-from tests.engines.unkind import UnkindEngine
-from tests.transports.strict import CLOSE, TEXT, Frame, Strict
-from triocast import GapReason, Message, Policy, Settings
-from triocast.core.log import GroupLog
-from triocast.engines.memory import MemoryEngine
+from tests.simulation_truth import Era, Truth
+from tests.simulation_wire import ECHO, Closing, Echo, EventReader, FrameReader, Said, SaidGap, WireReader
+from triocast import GapReason, Policy, Position
+from triocast.core.recovery import OLDEST, Last, Wish
 
-ECHO = "echo "
-"""How what a client is sent by its handler begins."""
+MISSED = re.compile(r"missed (\d+) to (\d+) \((\w+)\), come back: (.*)")
 
-
-class Truth:
-    """Every message of one group that got a position, also of publishers that had gone by then; offsets begin at 1."""
-
-    def __init__(self, group: str, settings: Settings) -> None:
-        self.group = group
-        self.settings = settings.for_group(group)
-        self.policy = self.settings.policy
-        self.data: list[bytes] = []
-        self.keys: list[str | None] = []
-        self.times: list[float] = []
-        self.offsets: dict[bytes, int] = {}
-        self.newest: dict[str | None, int] = {}  # of each key
-        self.acknowledged = 0  # the highest offset with a receipt
-
-    @property
-    def top(self) -> int:
-        return len(self.data)
-
-    def add(self, message: Message, now: float) -> None:
-        self.data.append(message.data)
-        self.keys.append(message.key)
-        self.times.append(now)
-        assert message.offset == self.top
-        assert message.data not in self.offsets
-        self.offsets[message.data] = self.newest[message.key] = message.offset
+Missing = tuple[int, int, GapReason]
 
 
-class Recorded(MemoryEngine):
-    """The memory engine, telling `truths` of every position it gives, in the step of giving it."""
-
-    truths: dict[str, Truth]
-
-    def _keep(self, log: GroupLog, message: Message, now: float) -> None:
-        self.truths[message.group].add(message, now)
-        super()._keep(log, message, now)
-
-
-class RecordedUnkind(Recorded, UnkindEngine):
-    """The same of the engine that misdelivers."""
+def beginning(wish: Wish | None, at: Position, oldest: int, limit: int) -> tuple[int, Missing | None]:
+    """Return after which offset the stream of a client begins that joins at `at`, history holding what there is from
+    `oldest` on; and what it has to be told to have missed."""
+    held = min(oldest, at.offset + 1) - 1
+    limited = at.offset - limit
+    if wish is None:
+        return at.offset, None
+    if isinstance(wish, Last):
+        return max(at.offset - wish.count, limited, held), None
+    start = max(limited, held)
+    if wish == OLDEST:
+        return start, (1, start, GapReason.LIMIT) if limited >= max(held, 1) else None
+    if wish.epoch != at.epoch or wish.offset > at.offset:
+        return start, (1, start, GapReason.EPOCH)
+    if wish.offset >= start:
+        return wish.offset, None
+    return start, (wish.offset + 1, start, GapReason.LIMIT if wish.offset < limited else GapReason.LOST)
 
 
 @dataclass
 class Membership:
     """From joining to leaving one group. `at` is what the client has been told up to, by a message or a gap."""
 
-    start: int  # nothing up to this offset is owed
-    at: int = field(init=False)
+    era: Era
+    start: int  # its stream begins after this offset
+    until: int  # up to here it is recovered, later messages are live
+    due: Missing | None  # what it has to be told first
+    wish: Wish | None
+    known: bool  # its wish is what it has of an earlier connection
+    before: str | None = None  # the epoch that it knew, if it was another
+    told: bool = False  # that it has joined
+    at: int = 0
     end: int | None = None  # nothing after this offset may come; None: still a member
     messages: int = 0
     missed: int = 0  # messages that gaps named, because of the policy
-    lost: int = 0  # likewise, because the engine had them no longer
+    lost: int = 0  # likewise, because nobody had them any more
 
     def __post_init__(self) -> None:
-        self.at = self.start
+        self.at = self.start if self.due is None else self.due[0] - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A client was told something: of which group, and up to where that brings it."""
+
+    membership: Membership
+    group: str
+    what: str  # message, gap, joined
+    first: int
+    position: Position
+    before: str | None
+    id: str | None
 
 
 class View:
     """One client's view: every byte it is given goes through `take`, which checks it against the truths.
 
     `silent` clients are given payloads only, so gaps are holes to them; a `prompt` one is given everything the
-    moment that it is published.
+    moment that it is published; a `strict` one nothing more after something that is missing. What it is told goes to
+    `learn`, with the number of bytes after which the client knows it.
     """
 
-    def __init__(self, truths: dict[str, Truth], *, silent: bool, prompt: bool, lossy: bool) -> None:
-        self.silent = silent
-        self.closed: Frame | None = None
+    def __init__(
+        self,
+        truths: dict[str, Truth],
+        learn: Callable[[int, Learned], None],
+        *,
+        form: str,
+        prompt: bool,
+        lossy: bool,
+        strict: bool,
+    ) -> None:
+        self.silent = form == "raw"
+        self.closed: Closing | None = None
         self.memberships: dict[str, list[Membership]] = {}
         self.reasons: Counter[GapReason] = Counter()
         self.told = 0
+        self.recovered = 0  # messages
+        self.taken = 0  # bytes
         self._truths = truths
+        self._learn = learn
+        self._events = form in ("events", "many")
+        self._ids: dict[str, str] | None = None  # what a client of several groups must be told to have
         self._prompt = prompt
         self._lossy = lossy  # the engine may lose messages
-        self._strict = Strict()
+        self._strict = strict
+        self._reader: WireReader = EventReader() if self._events else FrameReader(raw=self.silent)
         self._echoes = 0
+        self._streams: dict[str, int] = {}  # that have begun and not ended, and how far they were told
+        self._parsed = 0  # bytes
+        self._unmoved: str | None = None  # the group of a beginning without id, which a gap has to follow
         self._digest = hashlib.sha256()
 
     # What the simulation does with it
 
-    def join(self, group: str, start: int) -> None:
-        self.memberships.setdefault(group, []).append(Membership(start))
+    def join(
+        self, group: str, wish: Wish | None, start: int, at: Position, oldest: tuple[int, int], *, known: bool
+    ) -> None:
+        """It has joined at the position `at`, having wished for something that it may have `known` before; history
+        began at one of the `oldest`."""
+        truth, limit = self._truths[group], self._truths[group].settings.recovery_limit
+        assert at.epoch == truth.era.epoch
+        possible = [beginning(wish, at, each, limit) for each in dict.fromkeys(oldest)]
+        assert possible[0][0] <= start <= possible[-1][0], f"{group}: {wish} at {at} begins after {start}: {possible}"
+        # In between history may have lost something: `start` says how much.
+        _, due = beginning(wish, at, start + 1 if len(possible) > 1 else oldest[0], limit)
+        before = wish.epoch if due is not None and due[2] is GapReason.EPOCH and isinstance(wish, Position) else None
+        due = None if self.silent and not self._strict else due
+        new = Membership(truth.era, start, at.offset, due, wish, known, before)
+        self.memberships.setdefault(group, []).append(new)
+
+    def join_all(self, groups: Sequence[str], wishes: Mapping[str, Wish | None]) -> None:
+        """These are the groups of a client whose events have the positions of all of them."""
+        self._ids = {}
+        for group in groups:
+            wish, joined = wishes.get(group), self.current(group)
+            known = wish if isinstance(wish, Position) else Position(joined.era.epoch, joined.start)
+            self._ids[group] = "0" if known == OLDEST else f"{known.epoch}:{known.offset}"
+
+    def leave(self, group: str, end: int, *, greeted: bool) -> None:
+        """It leaves, and nothing after the offset `end` may come; it has been `greeted`, or never will be."""
+        self.current(group).end = end
+        if not (greeted or self.silent):
+            self.memberships[group].pop()
 
     def current(self, group: str) -> Membership:
         return self.memberships[group][-1]
+
+    @property
+    def halfway(self) -> bool:
+        return self._reader.halfway
 
     @property
     def digest(self) -> bytes:
@@ -115,10 +162,21 @@ class View:
 
     def take(self, data: bytes) -> None:
         """Bytes are with the client's kernel."""
-        assert self.closed is None, "bytes after the Close frame"
-        frames = None if self._strict.halfway else _whole_frames(data)
-        for each in self._strict.feed(data) if frames is None else frames:
-            self._take_frame(each)
+        assert self.closed is None or self._events, "bytes after the Close frame"
+        self.taken += len(data)
+        for size, item in self._reader.feed(data):
+            self._parsed += size
+            match item:
+                case Said():
+                    self.told += 1
+                    self._say(item)
+                case Echo(text):
+                    self._echoes += 1
+                    assert text == f"{ECHO}{self._echoes}"
+                case Closing():
+                    assert self.closed is None
+                    self.closed = item
+                    self._check_close(item.reason)
 
     def check_complete(self, group: str, missed: int) -> None:
         """A member that could take everything has been told everything, but for `missed` messages."""
@@ -126,91 +184,210 @@ class View:
         unseen = top - membership.start - membership.messages
         where = f"{group} at {top}: {membership}, missed {missed}"
         if not self.silent:
+            assert membership.told, where
             assert membership.at == top, where
             assert (membership.missed, membership.missed + membership.lost) == (missed, unseen), where
-        elif self._lossy:
+            return
+        if membership.at < membership.until:
+            self._lose_in_recovery(membership, membership.until)
+        if self._lossy:
             assert missed <= unseen, where
         else:
-            assert missed == unseen, where
+            assert missed == unseen - membership.lost, where
+
+    def check_streams(self, members: Iterable[str]) -> None:
+        """It has been told of every beginning and every end."""
+        assert self.silent or set(self._streams) == set(members)
 
     # What it is told
 
-    def _take_frame(self, frame: Frame) -> None:
-        self.told += 1
-        if frame.opcode == CLOSE:
-            self.closed = frame
-            return
-        assert frame.opcode == TEXT
-        if frame.payload.startswith(ECHO.encode()):
-            self._echoes += 1
-            assert frame.payload.decode() == f"{ECHO}{self._echoes}"
-        elif self.silent:
-            group = frame.payload.partition(b"|")[0].decode()
-            self._message(group, self._truths[group].offsets[frame.payload], frame.payload)
+    def _say(self, said: Said) -> None:
+        if self._unmoved is not None:
+            assert said.gap is not None, "a beginning without a position, and no gap that follows"
+            assert said.group == self._unmoved
+            self._unmoved = None
+        if said.joined is not None:
+            self._joined(said, said.joined.epoch, said.joined.offset, said.joined.policy)
+        elif said.gap is not None:
+            self._gap(said, said.gap)
+        elif said.left is not None:
+            self._left(said, Position(said.left.epoch, said.left.offset))
         else:
-            self._object(_Object.read(frame.payload))
+            self._message(said)
 
-    def _object(self, told: _Object) -> None:
-        if told.joined is not None:
-            membership = self.current(told.group)
-            assert membership.at == membership.start
-            assert told.joined.offset == membership.start
-            assert told.joined.policy == self._truths[told.group].policy.value
-        elif told.gap is not None:
-            self._gap(told.group, told.gap)
-        else:
-            assert told.offset is not None
-            assert told.data is not None
-            self._message(told.group, told.offset, told.data.encode())
+    def _joined(self, said: Said, epoch: str, offset: int, policy: str) -> None:
+        group = said.group
+        untold = [each for each in self.memberships[group] if not each.told]
+        assert untold, f"{said} once more: {self.memberships[group]}"
+        membership = untold[0]
+        membership.told = True
+        assert (epoch, offset) == (membership.era.epoch, membership.start)
+        assert policy == self._truths[group].policy.value
+        assert group not in self._streams, "the stream before it has not ended"
+        self._streams[group] = membership.at
+        position = Position(epoch, offset)
+        moved = not self._events or said.id == self._id_with(group, position)
+        if not moved:
+            assert said.id == (None if self._ids is None else ",".join(self._ids.values()))
+            self._unmoved = group
+        elif self._ids is not None:
+            self._ids[group] = str(position)
+        if membership.due is not None and self._events and self._ids is None:
+            # A strict client is closed instead, which tells it of the gap.
+            assert not moved or self._strict, "cut off here, it would never be told of its gap"
+        self._tell(membership, said, "joined", offset, position)
 
-    def _message(self, group: str, offset: int, data: bytes) -> None:
-        truth, membership = self._truths[group], self._due(group, offset, offset)
-        assert data == truth.data[offset - 1]
-        if self._prompt:
-            assert trio.current_time() == truth.times[offset - 1], f"{group} {offset} came late to a client that reads"
-        membership.at = offset
+    def _left(self, said: Said, position: Position) -> None:
+        membership = self._told_membership(said.group)
+        assert membership.end is not None
+        assert position == Position(membership.era.epoch, self._streams[said.group])
+        assert position.offset <= membership.end
+        self._move(said, position)
+        del self._streams[said.group]
+
+    def _message(self, said: Said) -> None:
+        group, data = said.group, (said.data or "").encode()
+        truth = self._truths[group]
+        assert data in truth.positions, f"{said} was never published"
+        position = truth.positions[data]
+        assert said.offset in (None, position.offset)
+        membership = self._due(group, position.epoch, position.offset, position.offset)
+        if position.offset <= membership.until:
+            self.recovered += 1
+        elif self._prompt:
+            when = membership.era.times[position.offset - 1]
+            assert trio.current_time() == when, f"{group} {position} came late to a client that reads"
+        membership.at = position.offset
         membership.messages += 1
-        self._digest.update(b"%d %b" % (offset, data))
+        self._move(said, position)
+        self._digest.update(b"%d %b" % (position.offset, data))
+        self._tell(membership, said, "message", position.offset, position)
 
-    def _gap(self, group: str, gap: _Gap) -> None:
-        membership = self._due(group, gap.first, gap.last)
+    def _gap(self, said: Said, gap: SaidGap) -> None:
+        group = said.group
+        assert not self._strict, "a strict client is told of a gap"
         assert gap.count == gap.last - gap.first + 1
-        reason = GapReason(gap.reason)
-        self._check_loss(self._truths[group], membership, gap.last, reason)
-        membership.at = gap.last
-        if reason is GapReason.LOST:
-            membership.lost += gap.count
+        membership, reason = self._told_membership(group), GapReason(gap.reason)
+        first = membership.due is not None
+        self._check_missing(group, membership, (gap.first, gap.last, reason))
+        if first:
+            epochs = (membership.before, membership.era.epoch) if membership.before is not None else None
+            assert gap.epochs == epochs, said
         else:
-            membership.missed += gap.count
+            assert gap.epochs is None
+            if reason is GapReason.LOST:
+                membership.lost += gap.count
+            else:
+                membership.missed += gap.count
+        position = Position(membership.era.epoch, gap.last)
+        membership.at = gap.last
         self.reasons[reason] += 1
+        self._move(said, position)
         self._digest.update(b"%d-%d %b" % (gap.first, gap.last, gap.reason.encode()))
+        self._tell(membership, said, "gap", gap.first, position, membership.before if first else None)
 
-    def _due(self, group: str, first: int, last: int) -> Membership:
-        """Return the membership to which the offsets belong, for which they must be what is due."""
-        at = next(each for each in reversed(self.memberships[group]) if first > each.start)
-        where = f"{group} {first} to {last} for {at}"
-        assert at.end is None or last <= at.end, f"{where}: it had left"
-        assert first > at.at, f"{where}: not in order, or twice"
+    def _check_close(self, reason: str) -> None:
+        """A strict client is told what it would have missed."""
+        match = MISSED.fullmatch(reason)
+        if match is not None:
+            assert self._strict
+            group = match[4]
+            membership = self._told_membership(group) if not self.silent else self.current(group)
+            self._check_missing(group, membership, (int(match[1]), int(match[2]), GapReason(match[3])))
+            self.reasons[GapReason(match[3])] += 1
+
+    def _tell(
+        self, membership: Membership, said: Said, what: str, first: int, position: Position, before: str | None = None
+    ) -> None:
+        self._learn(self._parsed, Learned(membership, said.group, what, first, position, before, said.id))
+
+    def _move(self, said: Said, position: Position) -> None:
+        """The event says up to where it brings its client, within the group's stream."""
         if not self.silent:
-            assert first == at.at + 1, f"{where}: a hole without a gap"
-        elif first > at.at + 1 and not self._lossy:
-            assert self._truths[group].policy not in (Policy.DISCONNECT, Policy.BLOCK), f"{where}: a hole"
+            assert said.group in self._streams, f"{said}: outside of a stream"
+            self._streams[said.group] = position.offset
+        if self._events:
+            assert said.id == self._id_with(said.group, position), said
+            if self._ids is not None:
+                self._ids[said.group] = str(position)
+
+    def _id_with(self, group: str, position: Position) -> str:
+        if self._ids is None:
+            return str(position)
+        return ",".join(str(position) if name == group else text for name, text in self._ids.items())
+
+    # What may be
+
+    def _told_membership(self, group: str) -> Membership:
+        """The membership whose beginning it has been told last."""
+        told = [each for each in self.memberships[group] if each.told]
+        assert told, f"{group}: nothing was said of it before"
+        return told[-1]
+
+    def _due(self, group: str, epoch: str, first: int, last: int) -> Membership:
+        """Return the membership to which the offsets belong, for which they must be what is due."""
+        all_of_them = self.memberships[group]
+        at = (
+            next(each for each in reversed(all_of_them) if first > each.start)
+            if self.silent
+            else self._told_membership(group)
+        )
+        assert at.era.epoch == epoch, (group, at)
+        assert at.end is None or last <= at.end, f"{group} {last} for {at}: it had left"
+        assert first > at.at, f"{group} {first} for {at}: not in order, or twice"
+        assert at.due is None, f"{group}, {at}: it has not been told what it missed"
+        if not self.silent or self._strict:
+            assert first == at.at + 1, f"{group} {first} for {at}: a hole without a gap"
+        elif first > at.at + 1:
+            self._check_hole(group, at, first - 1)
         return at
+
+    def _check_hole(self, group: str, membership: Membership, last: int) -> None:
+        if membership.at < membership.until:
+            self._lose_in_recovery(membership, min(last, membership.until))
+        if last > membership.at and not self._lossy:
+            assert self._truths[group].policy not in (Policy.DISCONNECT, Policy.BLOCK), f"{group}, {membership}: a hole"
+
+    def _lose_in_recovery(self, membership: Membership, last: int) -> None:
+        assert last < membership.era.oldest(trio.current_time()), f"{membership} has a hole where history has none"
+        membership.lost += last - membership.at
+        membership.at = last
+
+    def _check_missing(self, group: str, membership: Membership, missing: Missing) -> None:
+        """What is missing is what comes next, and is missing for this reason."""
+        first, last, reason = missing
+        where = f"{group} {missing} for {membership}"
+        if membership.due is not None:
+            assert missing == membership.due, where
+            membership.due = None
+            return
+        assert first == membership.at + 1, where
+        assert first <= last, where
+        assert membership.end is None or last <= membership.end, where
+        if first <= membership.until:
+            assert reason is GapReason.LOST, where
+            assert last <= membership.until, where
+            assert last < membership.era.oldest(trio.current_time()), f"{where}: history has it"
+        else:
+            self._check_loss(self._truths[group], membership, last, reason)
 
     def _check_loss(self, truth: Truth, membership: Membership, last: int, reason: GapReason) -> None:
         """The policy allows this gap, after `membership.at`, here and now."""
         where = f"{truth.group} {membership.at + 1} to {last}, {reason}"
+        era = membership.era
         if reason is GapReason.LOST:
             assert self._lossy, where
+            assert last < era.oldest(trio.current_time()), where
         elif reason is GapReason.SUPERSEDED:
             assert truth.policy is Policy.LATEST, where
-            keys = truth.keys[membership.at : last]
-            assert all(truth.newest[key] > offset for offset, key in enumerate(keys, membership.at + 1)), where
+            keys = era.keys[membership.at : last]
+            assert all(era.newest[key] > offset for offset, key in enumerate(keys, membership.at + 1)), where
         else:
+            assert reason is GapReason.SLOW, where
             assert truth.policy is not Policy.DISCONNECT, where
             assert truth.policy is not Policy.BLOCK or self._lossy, where
             if truth.policy is not Policy.DROP_NEWEST and not self._lossy:
-                assert last <= truth.top - truth.settings.max_lag, f"{where}: it did not lag so far"
+                assert last <= era.top - truth.settings.max_lag, f"{where}: it did not lag so far"
 
 
 class Window:
@@ -221,7 +398,7 @@ class Window:
 
 
 class Census:
-    """How many members one group has: surely (`low`), and with those who are on their way out (`high`)."""
+    """How many members one group has: surely (`low`), and with those who are on their way in or out (`high`)."""
 
     def __init__(self) -> None:
         self.low = self.high = 0
@@ -243,36 +420,3 @@ class Census:
             yield window
         finally:
             del self._windows[window]
-
-
-class _Gap(msgspec.Struct, frozen=True):
-    first: int = msgspec.field(name="from")
-    last: int = msgspec.field(name="to")
-    count: int
-    reason: str
-
-
-class _Joined(msgspec.Struct, frozen=True):
-    offset: int
-    policy: str
-
-
-class _Object(msgspec.Struct, frozen=True):
-    group: str
-    offset: int | None = None
-    data: str | None = None
-    gap: _Gap | None = None
-    joined: _Joined | None = None
-
-    @staticmethod
-    @lru_cache(4096)  # all clients are written the same bytes
-    def read(payload: bytes) -> _Object:
-        return msgspec.json.decode(payload, type=_Object)
-
-
-@lru_cache(4096)
-def _whole_frames(data: bytes) -> list[Frame] | None:
-    """Return the frames that `data` is; None if it does not end with one."""
-    strict = Strict()
-    frames = strict.feed(data)
-    return None if strict.halfway else frames

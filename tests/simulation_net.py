@@ -8,8 +8,8 @@ from __future__ import annotations
 import errno
 import math
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,14 +17,18 @@ import trio
 import trio.testing
 
 from triocast.core.wire import Format
-from triocast.link import Handle, writing
+from triocast.link import LINK_KEY, Handle, writing
 from triocast.meters import Eviction
 from triocast.transport import Transport
 from triocast.transports.direct import DirectTransport
+from triocast.transports.events import Call
 from triocast.transports.portable import PortableTransport
 
 WAYS = ("direct", "gathered", "portable")
 """To write to a client: the broadcaster itself, its own task with whole frames (as over TLS), ASGI's `send`."""
+
+HTTP_VERSION = {"direct": "1.1", "portable": "1.0"}
+"""Of a request for events, to be answered in this way."""
 
 SAME_WAIT = 0.5  # seconds: the writer looks at what it waits for now and then, and goes on waiting
 WRITABLE = 2 / 3  # of a kernel's buffer may be full for it to be called writable: Linux wants a third free
@@ -45,6 +49,8 @@ class Kernel:
         self.closed = False
         self.on_close: Callable[[], None] = lambda: None
         self.partial = 0  # how often less than all was accepted
+        self.breaks_after = math.inf  # bytes that it accepts before the client is gone
+        self.on_break: Callable[[], None] = lambda: None
         self._rate = rate
         self._cost = cost
         self._take = take
@@ -77,7 +83,9 @@ class Kernel:
         self._look()
 
     def break_off(self) -> None:
-        """The client is gone: writes fail from now on."""
+        """The client is gone: writes fail from now on, and what it has not taken it never will."""
+        self._drain()
+        self._rate = 0.0
         self._broken = True
         self._look()
 
@@ -98,11 +106,18 @@ class Kernel:
         taken = min(len(data), int(self.size - self._used))
         if not taken:
             raise BlockingIOError
+        taken = int(min(taken, self.breaks_after))
+        self.breaks_after -= taken
         self.waiting_since = None
         if self._rate != math.inf:
             self._used += taken
         self.partial += taken < len(data)
         self._take(data[:taken])
+        if not self.breaks_after:
+            self.breaks_after = math.inf
+            self.on_break()
+        if not taken:
+            raise ConnectionResetError
         return taken
 
     def sendmsg(self, views: Iterable[memoryview]) -> int:
@@ -192,6 +207,7 @@ class VirtualLink:
         self._said, self._heard = trio.open_memory_channel[str | None](math.inf)  # None: the client's Close
         self._goodbye = False
         self.on_close: Callable[[], None] = lambda: None
+        self.headers: Mapping[str, str] = {}  # of the answer to the handshake
         kernel.on_close = self._socket_closed
 
     @property
@@ -207,6 +223,12 @@ class VirtualLink:
         if way == "gathered":
             direct.outlet = None
         return direct
+
+    def call(self, way: str, headers: Sequence[tuple[bytes, bytes]]) -> Call:
+        """Return a request for events that is answered in this way, "direct" or "portable"."""
+        state = {LINK_KEY: Handle(self)}
+        scope = {"type": "http", "http_version": HTTP_VERSION[way], "headers": headers, "state": state}
+        return Call(scope, self.receive_end, self.answer)
 
     # What the client does
 
@@ -244,6 +266,7 @@ class VirtualLink:
 
     async def accept(self, headers: Mapping[str, str]) -> None:
         await trio.lowlevel.checkpoint()
+        self.headers = headers
         self.begin_data()
 
     async def close(self, code: int, reason: str = "") -> None:
@@ -252,6 +275,35 @@ class VirtualLink:
             self.writer.end_data()
             await self.writer.send_all(frame(0x88, code.to_bytes(2) + reason.encode()))
             await self.writer.finish()
+
+    # ASGI of a request, whose answer is chunks; its head is left out
+
+    async def receive_end(self) -> dict[str, Any]:
+        with suppress(trio.EndOfChannel):
+            await self._heard.receive()
+        self.writer.close()
+        self.gone.set()
+        return {"type": "http.disconnect"}
+
+    async def answer(self, event: dict[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+        if event["type"] == "http.response.start" or self._goodbye:
+            return
+        body: bytes = event["body"]
+        await self.writer.send_all(chunk(body)) if event["more_body"] else await self._end_answer(chunk(body))
+
+    async def _end_answer(self, last: bytes) -> None:
+        self._goodbye = True
+        self.writer.end_data()
+        await self.writer.send_all(last + chunk(b""))
+        await self.writer.finish()
+
+    def begin_stream(self) -> None:
+        """Nothing but the client's end is of interest from here on; there is nothing else."""
+
+    def begin_chunks(self) -> bool:
+        self.begin_data()
+        return True
 
     # The end
 
@@ -273,6 +325,11 @@ class VirtualLink:
     def _socket_closed(self) -> None:
         self.on_close()
         self._said.close()
+
+
+def chunk(data: bytes) -> bytes:
+    """Return a chunk as h11 would write it."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def frame(first: int, payload: bytes) -> bytes:

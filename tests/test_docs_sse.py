@@ -6,7 +6,9 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from textwrap import indent
 
+import pytest
 import trio
 from quart_trio import QuartTrio
 
@@ -36,16 +38,18 @@ async def serving(app: QuartTrio) -> AsyncIterator[Listener]:
             nursery.cancel_scope.cancel()
 
 
-async def test_the_stream_is_what_comes() -> None:
+@pytest.mark.parametrize("snippet", ["stream", "json"])
+async def test_the_stream_is_what_comes(snippet: str) -> None:
     settings = Settings(history_size=3)
     engine = MemoryEngine(settings, new_epoch=lambda: "f71eb2d3")
-    command, expected = block(TEXT, "snippet: stream").split("\n", 1)
+    command, expected = block(TEXT, f"snippet: {snippet}").split("\n", 1)
     target = re.search(r"8000(/\S+)'", command)
     assert target is not None
     async with serving(app := create_app(settings, engine=engine, harden=False)) as client:
         push: Triocast = app.extensions["triocast"]
         for message in ("1", "2", "3", Draft.parse(Kind.JSON, b'{"EUR": 1.10}'), "two\r\nlines", b"\x00\xff"):
             await push.group("prices").send(message)
+        await push.group("news").send(Draft.parse(Kind.JSON, b'{"EUR": 1.10}'))
         await client.ask(target[1], version="1.0")  # without chunks
         got = ""
         while len(got) < len(expected):
@@ -54,10 +58,17 @@ async def test_the_stream_is_what_comes() -> None:
         assert got == expected
 
 
-def test_the_page_is_the_examples() -> None:
-    page = block(TEXT, "snippet: page")
-    assert page in (ROOT / "examples/news.html").read_text()
-    assert "<!-- snippet: close -->" in TEXT
+@pytest.mark.parametrize(
+    ("page", "marker", "example"),
+    [("sse.md", "snippet: page", "news.html"), ("recovery.md", "snippet: browser", "ticker.html")],
+)
+def test_what_a_page_does_is_what_the_examples_page_does(page: str, marker: str, example: str) -> None:
+    shown = block((ROOT / "docs" / page).read_text(), marker)
+    assert indent(shown, "  ") in (ROOT / "examples" / example).read_text()
+
+
+def test_how_a_page_stops_is_shown() -> None:
+    assert "source.close()" in block(TEXT, "snippet: close")
 
 
 async def test_the_snippet_lets_readers_listen() -> None:
@@ -82,4 +93,11 @@ async def test_the_example_shows_what_is_published() -> None:
         assert "EventSource" in await (await http.get("/")).get_data(as_text=True)
         await (await client.listen("/news")).joined()
         assert await (await http.post("/publish", data=b"it rains")).get_data() == b"Published!\n"
-        assert (await client.event()).data == "it rains"
+        event = await client.event()
+        assert event.data == "it rains"
+        await http.post("/publish", data=b"it pours")
+        again = await connect(client.socket.getpeername()[1])
+        await again.listen(f"/news?since={event.id}")
+        assert [each.data for each in (await again.events(2))[1:]] == ["it pours"]
+        again.socket.close()
+        assert (await http.get("/news?since=yesterday")).status_code == 400

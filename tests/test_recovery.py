@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.engines.unkind import UnkindEngine
 from tests.test_told import publish, running_hub, told
-from triocast import Draft, EngineError, Gap, GapReason, Message, Policy, Position, Settings
+from triocast import Draft, EngineError, Gap, GapReason, Kind, Message, Policy, Position, Settings
 from triocast.connection import Connection, open_connection
 from triocast.core.recovery import OLDEST, Last, Wish
 from triocast.core.wire import JSON, RAW
 from triocast.engines import Page
 from triocast.engines.memory import MemoryEngine
+from triocast.errors import NORMAL
 from triocast.hub import Hub
+from triocast.meters import Eviction
 from triocast.recovery import PAGE, plan_recovery
 from triocast.testing import MemoryTransport
 
@@ -215,115 +214,85 @@ async def test_an_engine_that_fails_later_closes_the_client_to_come_back(caplog:
     assert "could not be given what it missed" in caplog.text
 
 
-# Any sequence of events, against what was published
+class SlowEngine(MemoryEngine):
+    """Reads when it is allowed to, once clients are there."""
 
-EVENTS = st.lists(
-    st.one_of(
-        st.tuples(st.just("publish"), st.integers(1, 8)),
-        st.tuples(st.just("come"), st.integers(0, 40)),
-        st.tuples(st.just("stall"), st.integers(0, 3)),
-        st.tuples(st.just("resume"), st.integers(0, 3)),
-        st.tuples(st.just("cut"), st.integers(0, 3)),
-        st.tuples(st.just("sleep"), st.integers(1, 40)),
-    ),
-    max_size=30,
-)
+    slow = False
 
+    async def read(self, group: str, after: int, limit: int) -> Page:
+        page = await super().read(group, after, limit)
+        if self.slow:
+            self.reading.set()
+            await self.allowed.wait()
+        return page
 
-class Someone:
-    """A client that is cut off and comes back, again and again, to where it was."""
-
-    def __init__(self) -> None:
-        self.scope = trio.CancelScope()
-        self.scope.cancel()
-        self.transport = MemoryTransport(RAW)
-        self.views: list[tuple[Position, MemoryTransport]] = []
-
-    async def come(self, hub: Hub, nursery: trio.Nursery, since: Position) -> None:
-        self.scope = trio.CancelScope()
-        self.transport = MemoryTransport(RAW)
-        await nursery.start(self._stay, hub, since)
-        self.views.append((since, self.transport))
-
-    async def _stay(self, hub: Hub, since: Position, task_status: trio.TaskStatus[Any]) -> None:
-        with self.scope:
-            await visit(hub, since, transport=self.transport, task_status=task_status)
+    def slow_down(self) -> None:
+        self.slow, self.reading, self.allowed = True, trio.Event(), trio.Event()
 
 
-def reached(since: Position, received: Sequence[object], epochs: Mapping[str, int]) -> int:
-    """Check one visit, in which all that follows `since` was given or named, in order; return how far it came."""
-    at = since.offset
-    for item in received:
-        assert isinstance(item, Message | Gap)
-        first, last = (item.first, item.last) if isinstance(item, Gap) else (item.offset, item.offset)
-        if isinstance(item, Gap) and item.reason is GapReason.EPOCH:
-            assert item.before == since.epoch != item.epoch
-            at = 0
-        assert first == at + 1, f"{first} follows {at}"
-        if isinstance(item, Message):
-            assert int(item.data) == epochs[item.epoch] + item.offset
-        at = last
-    return at
+@pytest.mark.parametrize("strict", [False, True])
+async def test_who_leaves_while_its_history_is_read_is_given_nothing_of_that(strict: bool) -> None:
+    async with running_hub(SlowEngine, history_size=5) as hub:
+        assert isinstance(hub.engine, SlowEngine)
+        await publish(hub, "g", 10)
+        transport = MemoryTransport(RAW)
+        transport.stall()
+        async with open_connection(hub, transport, ["other"], strict=strict) as connection:
+            await connection.join("g", OLDEST)
+            await publish(hub, "g", 3)  # so that a strict client misses what history has no longer
+            hub.engine.slow_down()
+            transport.resume()
+            await hub.engine.reading.wait()
+            await connection.leave("g")
+            hub.engine.allowed.set()
+            await trio.testing.wait_all_tasks_blocked()
+            await hub.publish("other", Draft.of("x"))
+            await trio.testing.wait_all_tasks_blocked()
+        assert told(transport) == [1]
+        assert transport.closed == NORMAL
 
 
-class World:
-    """One group, four clients, and all that was published."""
-
-    def __init__(self, hub: Hub, nursery: trio.Nursery) -> None:
-        self.hub = hub
-        self.nursery = nursery
-        self.people = [Someone() for _ in range(4)]
-        self.known: list[Position] = []
-        self.epochs: dict[str, int] = {}  # how many messages there were before each
-        self.count = 0
-
-    async def happen(self, kind: str, number: int) -> None:
-        who = self.people[number % 4]
-        match kind:
-            case "publish":
-                for _ in range(number):
-                    await self.publish()
-            case "come" if self.known and who.scope.cancel_called:
-                await who.come(self.hub, self.nursery, self.known[number % len(self.known)])
-            case "stall":
-                who.transport.stall()
-            case "resume":
-                who.transport.resume()
-            case "cut":
-                who.transport.resume()
-                who.scope.cancel()
-            case "sleep":
-                await trio.sleep(number)
-        await trio.testing.wait_all_tasks_blocked()
-
-    async def publish(self) -> None:
-        self.count += 1
-        receipt = await self.hub.publish("g", Draft.of(self.count))
-        self.epochs.setdefault(receipt.epoch, self.count - receipt.offset)
-        self.known.append(Position(receipt.epoch, receipt.offset))
-
-    async def check(self) -> None:
-        for who in self.people:
-            who.transport.resume()
-        await trio.testing.wait_all_tasks_blocked()
-        top = (await self.hub.info("g")).offset
-        for who in self.people:
-            for since, transport in who.views:
-                at = reached(since, transport.received, self.epochs)
-                if transport is who.transport and not who.scope.cancel_called:
-                    assert at == top
+async def test_a_strict_client_that_has_left_is_not_closed_for_what_it_would_have_missed() -> None:
+    async with running_hub(policy=Policy.DROP_NEWEST, max_lag=8) as hub:
+        transport = MemoryTransport(RAW)
+        transport.stall()
+        async with open_connection(hub, transport, ["g"], strict=True) as connection:
+            await publish(hub, "g", 12)
+            transport.resume()
+            while not told(transport):
+                await trio.lowlevel.checkpoint()
+            transport.stall()
+            await connection.leave("g")
+            transport.resume()
+            await trio.testing.wait_all_tasks_blocked()
+        assert told(transport) == [*range(1, 9)]
+        assert transport.closed == NORMAL
+    assert hub.meters.evicted[Eviction.MISSED] == 0
 
 
-@settings(max_examples=300, deadline=None)
-@given(EVENTS)
-def test_whatever_happens_every_visit_is_told_all_that_follows_its_position(events: list[tuple[str, int]]) -> None:
-    async def main() -> None:
-        values: dict[str, Any] = {"history_size": 6, "history_ttl": 60.0, "position_ttl": 90.0, "max_lag": 4}
-        async with running_hub(**values) as hub, trio.open_nursery() as nursery:
-            world = World(hub, nursery)
-            for kind, number in events:
-                await world.happen(kind, number)
-            await world.check()
-            nursery.cancel_scope.cancel()
+class ForgetfulEngine(MemoryEngine):
+    """Begins the group afresh when it is told to, also under its members."""
 
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    afresh = False
+
+    async def read(self, group: str, after: int, limit: int) -> Page:
+        if self.afresh:
+            messages = [Message(group, "afresh", offset, Kind.TEXT, b"x") for offset in range(after + 1, 9)]
+            return Page(Position("afresh", 8), tuple(messages[:limit]))
+        return await super().read(group, after, limit)
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_messages_of_another_epoch_are_not_taken_for_what_was_missed(first: bool) -> None:
+    async with running_hub(ForgetfulEngine) as hub:
+        engine = hub.engine
+        assert isinstance(engine, ForgetfulEngine)
+        await publish(hub, "g", 5)
+        since, until = await position(hub, 2), await position(hub, 5)
+        engine.afresh = first
+        recovery = await plan_recovery(engine, "g", since, until, 100)
+        assert recovery.start == (5 if first else 2)
+        engine.afresh = True
+        entries = await recovery.take(64_000)
+        assert entries == [Gap("g", until.epoch, 3, 5, GapReason.LOST)]
+        assert recovery.done

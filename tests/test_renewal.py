@@ -122,6 +122,40 @@ async def test_one_that_recovers_is_told_from_where_it_was() -> None:
             assert told(transport) == ["g@0", (1, 5), (1, 0)]
 
 
+class SlowEngine(ForgetfulEngine):
+    """Reads when it is told to."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.go = trio.Event()
+        self.go.set()
+
+    async def read(self, group: str, after: int, limit: int) -> Page:
+        page = await super().read(group, after, limit)
+        await self.go.wait()
+        return page
+
+
+async def test_what_is_read_while_the_epoch_ends_is_not_given_as_well_as_called_lost() -> None:
+    async with running_hub(SlowEngine) as hub:
+        engine = hub.engine
+        assert isinstance(engine, SlowEngine)
+        await publish(hub, "g", 3)
+        transport = MemoryTransport(JSON)
+        transport.stall()
+        async with open_connection(hub, transport, ["g"], {"g": OLDEST}):
+            engine.go = trio.Event()
+            transport.resume()
+            await trio.testing.wait_all_tasks_blocked()  # reading the history of the old epoch
+            reading, engine.go = engine.go, trio.Event()
+            engine.go.set()
+            engine.forget("g")
+            await trio.testing.wait_all_tasks_blocked()
+            reading.set()
+            await trio.testing.wait_all_tasks_blocked()
+            assert told(transport) == ["g@0", (1, 3), (1, 0)]
+
+
 async def test_a_strict_client_is_closed_to_come_back() -> None:
     async with running_hub(ForgetfulEngine) as hub:
         transport = MemoryTransport(JSON)

@@ -12,7 +12,10 @@ import trio.testing
 
 from triocast import Connection, Draft, Gap, GapReason, Message, Policy, Settings
 from triocast.connection import open_connection
-from triocast.core.wire import JSON, RAW, Format, Joined
+from triocast.core.recovery import OLDEST, wish_of
+from triocast.core.wire import JSON, RAW, Format, Joined, Left
+from triocast.core.wire.sse import SSE_MANY
+from triocast.engines import Page
 from triocast.engines.memory import MemoryEngine
 from triocast.hub import Hub
 from triocast.inbox import Inbox
@@ -37,7 +40,8 @@ async def publish(hub: Hub, group: str, count: int) -> None:
 
 
 def told(transport: MemoryTransport) -> list[Any]:
-    """Shorten what a client was told: offsets for messages, (first, last) for gaps, "group@offset" for beginnings."""
+    """Shorten what a client was told: offsets for messages, (first, last) for gaps, "group@offset" for beginnings
+    and "group!offset" for ends."""
     short: list[Any] = []
     for item in transport.received:
         match item:
@@ -47,6 +51,8 @@ def told(transport: MemoryTransport) -> list[Any]:
                 short.append((first, last))
             case Joined(group=group, offset=offset):
                 short.append(f"{group}@{offset}")
+            case Left(group=group, offset=offset):
+                short.append(f"{group}!{offset}")
     return short
 
 
@@ -118,7 +124,7 @@ async def test_a_group_that_is_joined_again_begins_again(autojump_clock: trio.te
             await connection.join("a")
             await publish(hub, "a", 1)
             await trio.testing.wait_all_tasks_blocked()
-            assert told(transport) == ["a@0", 1, "a@2", 3]
+            assert told(transport) == ["a@0", 1, "a!1", "a@2", 3]
 
 
 async def test_a_group_that_is_left_before_its_greeting_is_never_heard_of(
@@ -136,6 +142,143 @@ async def test_a_group_that_is_left_before_its_greeting_is_never_heard_of(
             transport.resume()
             await trio.testing.wait_all_tasks_blocked()
             assert told(transport) == ["b@0"]
+
+
+# Leaving
+
+
+@pytest.mark.parametrize("form", [JSON, SSE_MANY])
+async def test_who_is_taken_out_of_a_group_is_told_after_all_that_it_was_given(
+    form: Format, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running_hub() as hub:
+        transport = MemoryTransport(form)
+        async with open_connection(hub, transport, ["a", "b"]) as connection:
+            await trio.testing.wait_all_tasks_blocked()
+            await publish(hub, "a", 2)
+            await trio.testing.wait_all_tasks_blocked()
+            epoch = (await hub.info("a")).epoch
+            await connection.leave("a")
+            await connection.leave("a")
+            await publish(hub, "a", 1)
+            await publish(hub, "b", 1)
+            await trio.testing.wait_all_tasks_blocked()
+            assert told(transport) == ["a@0", "b@0", 1, 2, "a!2", 1]
+            assert Left("a", epoch, 2) in transport.received
+            await connection.leave("b")
+            await trio.testing.wait_all_tasks_blocked()
+            assert told(transport)[-1] == "b!1"
+            assert not connection.ended
+
+
+async def test_a_raw_client_has_no_room_for_that(autojump_clock: trio.testing.MockClock) -> None:
+    async with running_hub() as hub:
+        transport = MemoryTransport(RAW)
+        async with open_connection(hub, transport, ["a", "b"]) as connection:
+            await publish(hub, "a", 1)
+            await trio.testing.wait_all_tasks_blocked()
+            await connection.leave("a")
+            await trio.testing.wait_all_tasks_blocked()
+            assert told(transport) == [1]
+
+
+async def test_of_what_a_slow_client_was_not_given_when_it_was_taken_out_it_gets_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running_hub() as hub:
+        transport = MemoryTransport(JSON)
+        async with open_connection(hub, transport, ["a"]) as connection:
+            await publish(hub, "a", 1)
+            await trio.testing.wait_all_tasks_blocked()
+            transport.stall()
+            await publish(hub, "a", 5)
+            await trio.testing.wait_all_tasks_blocked()
+            await connection.leave("a")
+            transport.resume()
+            await trio.testing.wait_all_tasks_blocked()
+            assert told(transport) == ["a@0", 1, "a!1"]
+
+
+async def test_who_is_taken_out_while_frozen_is_told_how_far_it_came(autojump_clock: trio.testing.MockClock) -> None:
+    async with running_hub(max_lag=3, policy=Policy.DROP_NEWEST) as hub:
+        transport = MemoryTransport(JSON)
+        async with open_connection(hub, transport, ["a"]) as connection:
+            await publish(hub, "a", 1)
+            await trio.testing.wait_all_tasks_blocked()
+            transport.stall()
+            await publish(hub, "a", 9)
+            await trio.testing.wait_all_tasks_blocked()
+            await connection.leave("a")
+            transport.resume()
+            await trio.testing.wait_all_tasks_blocked()
+            assert told(transport) == ["a@0", 1, "a!1"]
+
+
+class SlowEngine(MemoryEngine):
+    """Reads history a message at a time; the tests say when."""
+
+    go_on = trio.Event()
+
+    async def read(self, group: str, after: int, limit: int) -> Page:
+        await self.go_on.wait()
+        return await super().read(group, after, 1)
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(1, ["b@0"]), (2, ["b@0", "a@0", 1, "a!1"])])
+async def test_who_is_taken_out_while_it_recovers_is_told_how_far_it_came(
+    steps: int, expected: list[Any], autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running_hub(SlowEngine) as hub:
+        await publish(hub, "a", 3)
+        transport = MemoryTransport(JSON)
+        async with open_connection(hub, transport, ["b"]) as connection, trio.open_nursery() as nursery:
+            SlowEngine.go_on = trio.Event()
+            nursery.start_soon(connection.join, "a", wish_of(OLDEST, None))
+            for _ in range(steps):  # the first one finds out where it begins
+                await trio.testing.wait_all_tasks_blocked()
+                now, SlowEngine.go_on = SlowEngine.go_on, trio.Event()
+                now.set()
+            await trio.testing.wait_all_tasks_blocked()
+            await connection.leave("a")
+            SlowEngine.go_on.set()
+            await trio.testing.wait_all_tasks_blocked()
+            assert told(transport) == expected
+
+
+async def test_a_stalled_client_that_is_taken_in_and_out_is_told_of_one_end_and_one_beginning(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running_hub() as hub:
+        transport = MemoryTransport(JSON)
+        async with open_connection(hub, transport, ["a", "b"]) as connection:
+            await trio.testing.wait_all_tasks_blocked()
+            await publish(hub, "a", 1)
+            await trio.testing.wait_all_tasks_blocked()
+            transport.stall()
+            for _ in range(100):
+                await connection.leave("a")
+                await publish(hub, "a", 1)
+                await connection.join("a")
+            assert len(connection._outbound) <= 2
+            await trio.testing.wait_all_tasks_blocked()
+            transport.resume()
+            await publish(hub, "a", 1)
+            await trio.testing.wait_all_tasks_blocked()
+            assert told(transport) == ["a@0", "b@0", 1, "a!1", "a@101", 102]
+
+
+async def test_a_group_whose_end_is_still_to_be_told_is_gone_all_the_same(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running_hub() as hub:
+        transport = MemoryTransport(JSON)
+        async with open_connection(hub, transport, ["a", "b"]) as connection:
+            await trio.testing.wait_all_tasks_blocked()
+            transport.stall()
+            await connection.leave("a")
+            await trio.testing.wait_all_tasks_blocked()
+            assert hub.groups == 1
+            assert connection.groups == ["b"]
 
 
 # Strict clients

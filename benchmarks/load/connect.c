@@ -1,4 +1,4 @@
-/* Opens the subscribers: WebSocket handshakes, a bounded number under way at once, from as many source addresses as
+/* Opens the subscribers: WebSocket handshakes or requests for events, a bounded number under way at once, from as many source addresses as
  * they need ports. */
 #include "load.h"
 
@@ -58,11 +58,12 @@ void send_all(int fd, const char *data, size_t length)
 
 static void ask(int fd)
 {
+    static const char websocket[] = "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+                                    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
     char request[MAX_HEADERS + 1024];
-    int length = snprintf(request, sizeof request,
-                          "GET %s HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                          "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
-                          options.path, options.host, options.port, options.headers);
+    int length = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s:%d\r\n%s%s\r\n", options.path,
+                          options.host, options.port, options.sse ? "Accept: text/event-stream\r\n" : websocket,
+                          options.headers);
     if (length < 0 || (size_t)length >= sizeof request) fail("the handshake is too long");
     send_all(fd, request, (size_t)length);
 }
@@ -78,7 +79,8 @@ static bool take_answer(int fd)
     char *end = strstr(answer, "\r\n\r\n");
     if (!end && length == sizeof answer - 1) fail("the answer to the handshake is too long");
     if (!end) return false;
-    if (strncmp(answer, "HTTP/1.1 101", 12)) {
+    bool chunked = strcasestr(answer, "\r\ntransfer-encoding: chunked");
+    if (strncmp(answer, options.sse ? "HTTP/1.1 200" : "HTTP/1.1 101", 12) || (options.sse && !chunked)) {
         fprintf(stderr, "load: the handshake was refused: %.300s\n", answer);
         exit(1);
     }

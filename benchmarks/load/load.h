@@ -7,6 +7,7 @@
 #define _GNU_SOURCE /* strcasestr */
 
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,16 +29,19 @@ struct options {
     int port, publish_port;
     int subscribers, stalled, at_once, receive_buffer;
     int publishers, window, payload;
-    bool by_websocket, step;
-    long messages, warmup;
-    double seconds, patience;
+    bool by_websocket, sse, step;
+    long messages, warmup, expect, first;
+    double rate, seconds, patience;
+    const char *trace;
 };
 
 #define MAX_OF(a, b) ((size_t)(a) > (size_t)(b) ? (size_t)(a) : (size_t)(b))
 
 enum state { FREE, CONNECTING, ANSWERED, OPEN, GONE };
 
-/* A subscriber: its connection, and how far the frame is that it is reading. */
+enum part { CHUNK_SIZE, CHUNK_DATA, CHUNK_END };
+
+/* A subscriber: its connection, and how far the frame, or the chunk and the line of an event, is that it is reading. */
 struct subscriber {
     int fd;
     enum state state;
@@ -46,6 +50,9 @@ struct subscriber {
     uint64_t remaining;
     int kept_length;
     char kept[KEPT];
+    enum part part;
+    bool has_data, named; /* of an event: its data have come; it is no message but a join or a gap */
+    uint64_t line;     /* bytes of the line so far */
     uint64_t size;     /* bytes of the message so far, over all its fragments */
     uint64_t received; /* messages in their place */
     uint64_t order;    /* a hash of all that came, in order: the same for every subscriber of a server with one order */
@@ -80,8 +87,9 @@ extern struct subscriber *subscribers, *stalled;
 extern struct publisher *publishers;
 extern struct sockaddr_in server, publish_server;
 extern int poller;
+extern volatile sig_atomic_t enough; /* has been published: a signal said so */
 
-enum kind { SUBSCRIBER, STALLED, PUBLISHER };
+enum kind { SUBSCRIBER, STALLED, PUBLISHER, PACE };
 
 int64_t now(void);
 void fail(const char *what) __attribute__((noreturn));
@@ -97,6 +105,14 @@ int count_open(struct subscriber *some, int count);
 void send_all(int fd, const char *data, size_t length);
 
 void read_subscriber(int index);
+void keep(struct subscriber *one, const char *data, size_t length);
+void gone(struct subscriber *one);
+void message(int index, struct subscriber *one, const char *payload, int64_t at);
+void read_events(int index, struct subscriber *one, const char *data, size_t length, int64_t at);
+
+void start_pace(void);
+void tick(void);
+bool take_turn(int64_t *due);
 
 void open_publishers(void);
 void publish_what_may(bool measured, int64_t until);
@@ -106,6 +122,8 @@ bool everything_sent(bool measured, int64_t until);
 
 void record(struct histogram *into, uint64_t nanoseconds);
 double quantile(const struct histogram *of, double q);
+void trace(int64_t sent, int64_t latency);
+void write_trace(void);
 void report(bool complete, int64_t cpu);
 
 #endif

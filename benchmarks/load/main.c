@@ -1,6 +1,7 @@
 /* A load client for servers that fan out: connects subscribers, publishes, checks and measures what they get.
  *
- * Prints one JSON object a line for each phase: connected, warm (with --warmup), published. Ends with 0 only if every
+ * Prints one JSON object a line for each phase: ready and recovered (with --expect), connected, warm (with --warmup),
+ * published. Ends with 0 only if every
  * subscriber that reads got every message once, in its publisher's order, and every publish was accepted. */
 #include "load.h"
 
@@ -18,6 +19,7 @@ struct subscriber *subscribers, *stalled;
 struct publisher *publishers;
 struct sockaddr_in server, publish_server;
 int poller;
+volatile sig_atomic_t enough;
 
 int64_t now(void)
 {
@@ -55,7 +57,7 @@ static void wait_for_line(void)
 static bool everything_delivered(void)
 {
     if (counters.answered < counters.sent) return false;
-    return counters.received >= (uint64_t)counters.sent * (uint64_t)options.subscribers;
+    return counters.received >= (uint64_t)(options.expect + counters.sent) * (uint64_t)options.subscribers;
 }
 
 static void serve_ready(int patience_ms)
@@ -66,6 +68,7 @@ static void serve_ready(int patience_ms)
         enum kind kind = events[i].data.u64 >> 32;
         int index = (int)(uint32_t)events[i].data.u64;
         if (kind == PUBLISHER) ready_publisher(index, events[i].events);
+        else if (kind == PACE) tick();
         else if (events[i].events & ~(uint32_t)EPOLLOUT) read_subscriber(index);
     }
 }
@@ -80,12 +83,30 @@ static int64_t last_progress(int64_t since)
 static bool publish_all(bool measured)
 {
     int64_t begun = now(), until = begun + (int64_t)(options.seconds * 1e9);
+    if (options.rate > 0) start_pace();
     while (!everything_sent(measured, until) || !everything_delivered()) {
         publish_what_may(measured, until);
         serve_ready(100);
         if (now() - last_progress(begun) > options.patience * 1e9) return false;
     }
     return true;
+}
+
+/* Wait for what the subscribers were to be given first. False if nothing moves any more. */
+static bool recover_all(int64_t begun)
+{
+    uint64_t wanted = (uint64_t)options.expect * (uint64_t)options.subscribers;
+    while (counters.received < wanted) {
+        serve_ready(100);
+        if (now() - last_progress(begun) > options.patience * 1e9) return false;
+    }
+    return true;
+}
+
+static void stop_publishing(int number)
+{
+    (void)number;
+    enough = 1;
 }
 
 static void allow_many_files(void)
@@ -106,16 +127,30 @@ int main(int count, char **words)
     publishers = fresh((size_t)options.publishers, sizeof *publishers);
     poller = epoll_create1(EPOLL_CLOEXEC);
 
+    signal(SIGUSR1, stop_publishing);
+    if (options.expect) {
+        printf("{\"phase\": \"ready\"}\n");
+        fflush(stdout);
+        wait_for_line();
+    }
+    int64_t begun = now();
     double took = connect_all();
     printf("{\"phase\": \"connected\", \"seconds\": %.6f, \"connects_per_second\": %.1f}\n", took,
            (options.subscribers + options.stalled) / took);
     fflush(stdout);
     wait_for_line();
 
-    open_publishers();
     bool complete = true;
+    if (options.expect) {
+        complete = recover_all(begun);
+        printf("{\"phase\": \"recovered\", \"complete\": %s, \"begun\": %lld, \"ended\": %lld}\n",
+               complete ? "true" : "false", (long long)begun, (long long)counters.last_delivery);
+        fflush(stdout);
+        wait_for_line();
+    }
+    open_publishers();
     if (options.warmup) {
-        complete = publish_all(false);
+        complete = complete && publish_all(false);
         printf("{\"phase\": \"warm\", \"complete\": %s}\n", complete ? "true" : "false");
         fflush(stdout);
         wait_for_line();
@@ -126,7 +161,9 @@ int main(int count, char **words)
     complete = complete && publish_all(true);
     complete = complete && !counters.twice && !counters.skipped && !counters.damaged && !counters.refused &&
                !counters.lost && !counters.closed;
-    report(complete, cpu_used() - cpu);
+    cpu = cpu_used() - cpu;
+    write_trace();
+    report(complete, cpu);
     wait_for_line();
     return complete ? 0 : 1;
 }

@@ -10,10 +10,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static void write_stamp(char *at, bool measured, int publisher, uint32_t count)
+static void write_stamp(char *at, bool measured, int64_t when, int publisher, uint32_t count)
 {
     char stamp[STAMP + 16];
-    snprintf(stamp, sizeof stamp, "%c%019lldP%03dS%010u    ", measured ? 'T' : 'W', (long long)now(), publisher, count);
+    snprintf(stamp, sizeof stamp, "%c%019lldP%03dS%010u    ", measured ? 'T' : 'W', (long long)when, publisher, count);
     memcpy(at, stamp, STAMP);
 }
 
@@ -58,6 +58,7 @@ void open_publishers(void)
 {
     for (int i = 0; i < options.publishers; i++) {
         struct publisher *one = &publishers[i];
+        one->next = (uint32_t)(options.first + options.expect);
         size_t whole = MAX_HEADERS + 1024 + (size_t)options.payload;
         one->out_size = options.by_websocket ? MAX_OF(whole, PIPELINE) : whole;
         one->out = fresh(1, one->out_size);
@@ -89,13 +90,13 @@ static void pump(int index)
 bool everything_sent(bool measured, int64_t until)
 {
     if (!measured) return counters.sent >= options.warmup;
-    return counters.sent >= options.warmup + options.messages || now() >= until;
+    return enough || counters.sent >= options.warmup + options.messages || now() >= until;
 }
 
-static void request(int index, bool measured)
+static void request(int index, bool measured, int64_t when)
 {
     struct publisher *one = &publishers[index];
-    write_stamp(one->out + one->stamp_at, measured, index, one->next++);
+    write_stamp(one->out + one->stamp_at, measured, when, index, one->next++);
     one->out_length = one->stamp_at + (size_t)options.payload;
     one->out_sent = 0;
     one->busy = true;
@@ -114,7 +115,7 @@ static void frames(int index, bool measured, int64_t until)
     while (one->next - one->answered < (uint32_t)options.window && one->out_length + whole <= one->out_size) {
         if (everything_sent(measured, until)) break;
         if (one->out_length) memcpy(one->out + one->out_length, one->out, whole);
-        write_stamp(one->out + one->out_length + one->stamp_at, measured, index, one->next++);
+        write_stamp(one->out + one->out_length + one->stamp_at, measured, now(), index, one->next++);
         one->out_length += whole;
         counters.sent++;
     }
@@ -125,7 +126,11 @@ void publish_what_may(bool measured, int64_t until)
 {
     for (int i = 0; i < options.publishers; i++) {
         if (options.by_websocket) frames(i, measured, until);
-        else if (!publishers[i].busy && !everything_sent(measured, until)) request(i, measured);
+        else if (!publishers[i].busy && !everything_sent(measured, until)) {
+            int64_t when = now();
+            if (options.rate > 0 && !take_turn(&when)) return;
+            request(i, measured, when);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 #include "load.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 /* Values below 128 have a bucket each; from there, 128 buckets for each power of two. */
 static int bucket(uint64_t value)
@@ -33,6 +34,29 @@ double quantile(const struct histogram *of, double q)
         if (seen > wanted) return middle(i);
     }
     return (double)of->largest;
+}
+
+static int64_t (*traced)[2];
+static size_t traces, room;
+
+/* Keep when a delivered message was due, and how many nanoseconds it took. */
+void trace(int64_t sent, int64_t latency)
+{
+    if (!options.trace) return;
+    if (traces == room) {
+        room = room ? 2 * room : 1 << 16;
+        traced = realloc(traced, room * sizeof *traced);
+        if (!traced) fail("no memory");
+    }
+    traced[traces][0] = sent;
+    traced[traces++][1] = latency;
+}
+
+void write_trace(void)
+{
+    if (!options.trace) return;
+    FILE *file = fopen(options.trace, "wb");
+    if (!file || fwrite(traced, sizeof *traced, traces, file) != traces || fclose(file)) fail("cannot write the trace");
 }
 
 static bool one_order(void)

@@ -23,18 +23,23 @@ static uint64_t digits(const char *from, int count)
 static uint32_t *expected(int subscriber, int publisher)
 {
     static uint32_t *table;
-    if (!table) table = fresh((size_t)options.subscribers * MAX_OF(options.publishers, 1), sizeof *table);
+    size_t size = (size_t)options.subscribers * MAX_OF(options.publishers, 1);
+    if (!table) {
+        table = fresh(size, sizeof *table);
+        for (size_t i = 0; i < size; i++) table[i] = (uint32_t)options.first;
+    }
     return &table[(size_t)subscriber * (size_t)options.publishers + (size_t)publisher];
 }
 
-static void message(int index, struct subscriber *one, int64_t at)
+/* A message is whole: `payload` is its start, `one->size` its length. */
+void message(int index, struct subscriber *one, const char *payload, int64_t at)
 {
-    if (one->size != (uint64_t)options.payload || one->kept[20] != 'P' || one->kept[24] != 'S') {
+    if (one->size != (uint64_t)options.payload || payload[20] != 'P' || payload[24] != 'S') {
         counters.damaged++;
         return;
     }
-    int publisher = (int)digits(one->kept + 21, 3);
-    uint32_t count = (uint32_t)digits(one->kept + 25, 10);
+    int publisher = (int)digits(payload + 21, 3);
+    uint32_t count = (uint32_t)digits(payload + 25, 10);
     if (publisher >= options.publishers) {
         counters.damaged++;
         return;
@@ -50,11 +55,15 @@ static void message(int index, struct subscriber *one, int64_t at)
     one->received++;
     counters.received++;
     counters.last_delivery = at;
-    if (one->kept[0] == 'T') record(&counters.latency, (uint64_t)at - digits(one->kept + 1, 19));
+    if (payload[0] == 'T') {
+        int64_t sent = (int64_t)digits(payload + 1, 19);
+        record(&counters.latency, (uint64_t)(at - sent));
+        trace(sent, at - sent);
+    }
     if (options.by_websocket && publisher == index) published(index);
 }
 
-static void gone(struct subscriber *one)
+void gone(struct subscriber *one)
 {
     epoll_ctl(poller, EPOLL_CTL_DEL, one->fd, 0);
     close(one->fd);
@@ -92,18 +101,33 @@ static void frame_ended(int index, struct subscriber *one, int64_t at)
     one->in_payload = false;
     if (one->opcode == PING) pong(one);
     else if (one->opcode == CLOSE) gone(one);
-    else if (one->opcode <= BINARY && one->head[0] & 0x80) message(index, one, at);
+    else if (one->opcode <= BINARY && one->head[0] & 0x80) message(index, one, one->kept, at);
+}
+
+/* Keep the start of a payload or of a line. */
+void keep(struct subscriber *one, const char *data, size_t length)
+{
+    size_t kept = KEPT - (size_t)one->kept_length < length ? KEPT - (size_t)one->kept_length : length;
+    memcpy(one->kept + one->kept_length, data, kept);
+    one->kept_length += (int)kept;
 }
 
 static size_t payload(struct subscriber *one, const char *data, size_t length)
 {
     size_t take = length < one->remaining ? length : (size_t)one->remaining;
-    size_t keep = KEPT - (size_t)one->kept_length < take ? KEPT - (size_t)one->kept_length : take;
-    memcpy(one->kept + one->kept_length, data, keep);
-    one->kept_length += (int)keep;
+    keep(one, data, take);
     one->remaining -= take;
     if (one->opcode < CLOSE) one->size += take;
     return take;
+}
+
+static void read_frames(int index, struct subscriber *one, const char *data, size_t length, int64_t at)
+{
+    for (size_t i = 0; i < length && one->state == OPEN;) {
+        if (!one->in_payload && !head(one, (uint8_t)data[i++])) continue;
+        i += payload(one, data + i, length - i);
+        if (!one->remaining) frame_ended(index, one, at);
+    }
 }
 
 void read_subscriber(int index)
@@ -117,10 +141,5 @@ void read_subscriber(int index)
         gone(one);
         return;
     }
-    int64_t at = now();
-    for (size_t i = 0; i < (size_t)length && one->state == OPEN;) {
-        if (!one->in_payload && !head(one, (uint8_t)data[i++])) continue;
-        i += payload(one, data + i, (size_t)length - i);
-        if (!one->remaining) frame_ended(index, one, at);
-    }
+    (options.sse ? read_events : read_frames)(index, one, data, (size_t)length, now());
 }

@@ -148,9 +148,12 @@ class Connection:
                 self.wake(subscription)
 
     async def leave(self, name: str) -> None:
-        """Leave a group; nothing more of it is sent once this returns. Harmless if it is no member."""
+        """Leave a group; nothing more of it is sent once this returns, but that it was left, in formats that can say
+        so. Harmless if it is no member."""
         subscription = self._subscriptions.pop(name, None)
         if subscription is not None:
+            if self.format.greets:
+                self._outbound.part(subscription)
             self._leave(subscription)
         await trio.lowlevel.checkpoint()
 

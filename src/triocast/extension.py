@@ -61,7 +61,11 @@ class GroupHandle:
         await connection.join(self.name, wish_of(position, last))
 
     async def discard(self, connection: Connection) -> None:
-        """End the membership of `connection`; harmless if it is no member. Nothing more is written once it returns."""
+        """End the membership of `connection`; harmless if it is no member.
+
+        Nothing more of the group is written once this returns, but that it was left: in the JSON format, and to clients
+        of server-sent events, after all that was written before.
+        """
         await connection.leave(self.name)
 
     async def send(self, message: object, *, key: str | None = None) -> Receipt:
@@ -144,6 +148,7 @@ class Triocast:
     def events(
         self,
         *groups: str,
+        format: FormatName = "raw",  # noqa: A002 - as the query parameter is called
         strict: bool = False,
         since: Mapping[str, Position | str] | None = None,
         last: int | None = None,
@@ -152,15 +157,18 @@ class Triocast:
 
         Headers can be added to it. Where each group begins is as `connect` has it; a client that comes back, as an
         EventSource does by itself, goes on where it was. With `strict` it is closed with 4010 instead of missing a
-        message. See docs/sse.md. Raises `ValueError` without a group, and `InvalidPosition`.
+        message; with `format="json"` the data of each event is a JSON object with group and offset. See docs/sse.md.
+        Raises `ValueError` without a group or for a format there is not, and `InvalidPosition`.
 
         Instead of the stream the client is answered as `connect` refuses one.
         """
+        _check_format(format)
         if not groups:
             raise ValueError("name at least one group: an event stream has no way to ask for one later")
         positions = {name: _position(each) for name, each in (since or {}).items()}
         wishes_of(groups, positions, last)  # raises for what can't be meant
-        return EventsResponse(self.reception, Listening(list(dict.fromkeys(groups)), positions, last, strict))
+        listening = Listening(list(dict.fromkeys(groups)), positions, last, strict, format)
+        return EventsResponse(self.reception, listening)
 
     @asynccontextmanager
     async def connect(
@@ -191,8 +199,7 @@ class Triocast:
         Refuses, as an HTTP answer to the handshake: a foreign Origin (403), a bad group name or too many groups (400),
         too many connections, a shutdown or an engine that fails (503).
         """
-        if format not in FORMATS:
-            raise ValueError(f"no such format: {format!r}; there are {', '.join(FORMATS)}")
+        _check_format(format)
         positions = {name: _position(each) for name, each in (since or {}).items()}
         wishes = wishes_of(groups, positions, last)
         opened = False
@@ -208,6 +215,11 @@ class Triocast:
             if opened or isinstance(error, NotRunning):
                 raise
             raise Refusal(problem(error)) from error
+
+
+def _check_format(name: str) -> None:
+    if name not in FORMATS:
+        raise ValueError(f"no such format: {name!r}; there are {', '.join(FORMATS)}")
 
 
 def _position(since: Position | str) -> Position:

@@ -14,7 +14,7 @@ import trio
 
 from triocast.bell import Bell
 from triocast.core.message import Gap, GapReason
-from triocast.core.wire import Joined, Told
+from triocast.core.wire import Joined, Left, Told
 from triocast.errors import CRASHED, MISSED, Close, EngineError
 from triocast.group import WRITE_BUDGET
 from triocast.meters import Eviction
@@ -43,7 +43,7 @@ class Outbound:
     def __init__(self, transport: Transport, *, strict: bool) -> None:
         self._transport = transport
         self._strict = strict
-        self._ready: OrderedDict[Subscription, None] = OrderedDict()  # in the order they were woken
+        self._ready: OrderedDict[Subscription | Left, None] = OrderedDict()  # in the order they were woken
         self._greetings: dict[Subscription, Joined] = {}  # still to be told, before anything else of the group
         self._work = Bell()  # where the task rests
         self._writing = False
@@ -53,7 +53,7 @@ class Outbound:
         """Held by whoever writes through the transport."""
 
     def __len__(self) -> int:
-        """How many groups wait to be written."""
+        """How many groups wait to be written, those that were left and not yet said goodbye to included."""
         return len(self._ready)
 
     def __repr__(self) -> str:
@@ -71,20 +71,33 @@ class Outbound:
 
     def wake(self, subscription: Subscription) -> None:
         """Take note that there is something to take."""
-        self._ready[subscription] = None
-        if self._work.awaited:
-            self._work.ring()
-        elif self._place is not None and not self._writing:
-            self._start(*self._place)
+        self._put(subscription)
 
     def greet(self, subscription: Subscription, greeting: Joined) -> None:
         """Tell the client this before anything of the group."""
         self._greetings[subscription] = greeting
 
+    def part(self, subscription: Subscription) -> None:
+        """Tell the client, before anything else of the group, that its stream has ended; call it before the end.
+
+        A client that has not been told of the beginning is told nothing. So one notice a group can wait: the beginning
+        of a group that is joined again waits behind it.
+        """
+        if subscription not in self._greetings:
+            group = subscription.group
+            self._put(Left(group.name, group.log.epoch, subscription.given))
+
     def forget(self, subscription: Subscription) -> None:
         """Write nothing more of it; a stalled client that comes and goes must not fill the queue."""
         self._ready.pop(subscription, None)
         self._greetings.pop(subscription, None)
+
+    def _put(self, ready: Subscription | Left) -> None:
+        self._ready[ready] = None
+        if self._work.awaited:
+            self._work.ring()
+        elif self._place is not None and not self._writing:
+            self._start(*self._place)
 
     def _start(self, nursery: trio.Nursery, owner: Owner) -> None:
         self._writing = True
@@ -95,9 +108,12 @@ class Outbound:
         while True:
             while not self._ready:
                 await self._work.wait()
-            subscription, _ = self._ready.popitem(last=False)
+            ready, _ = self._ready.popitem(last=False)
             try:
-                await self._write_some(subscription, owner)
+                if isinstance(ready, Left):
+                    await self._write_left(ready)
+                else:
+                    await self._write_some(ready, owner)
             except trio.BrokenResourceError:
                 # The reader learns the same from the transport, with the code.
                 owner.leave_groups()
@@ -106,14 +122,21 @@ class Outbound:
                 logger.warning("a client could not be given what it missed: %s", error)
                 owner.end(CRASHED)
                 return
-            if not subscription.settle():
-                self._ready[subscription] = None
+            if not isinstance(ready, Left) and not ready.settle():
+                self._ready[ready] = None
+
+    async def _write_left(self, left: Left) -> None:
+        async with self.turn:
+            await self._transport.wait_writable()
+            await self._transport.send([left])
 
     async def _write_some(self, subscription: Subscription, owner: Owner) -> None:
         async with self.turn:  # also a checkpoint: a transport that never waits can't keep the event loop
             await self._transport.wait_writable()
             # Taken only now: who waits for a stalled client holds nothing, and what is taken is the newest there is.
             recovered = await subscription.recover(WRITE_BUDGET) if subscription.recovery else None
+            if not subscription.active:  # left while history was read
+                return
             greeting = self._greetings.pop(subscription, None)
             coming = subscription.take(WRITE_BUDGET) if recovered is None else recovered
             entries: list[Told] = [*([greeting] if greeting else ()), *coming]
@@ -122,7 +145,7 @@ class Outbound:
                 entries = entries[: entries.index(missed)]
             if entries:
                 await self._transport.send(entries)
-            if missed is not None:
+            if missed is not None and subscription.active:  # else it was left while it was written to
                 _end_missing(subscription, missed, owner)
 
     def _missed(self, entries: Iterable[Told], *, excused: bool) -> Gap | None:

@@ -49,8 +49,8 @@ class Recovery:
         return self._until.epoch
 
     @property
-    def told(self) -> int:
-        """The offset up to which everything was given or named."""
+    def given(self) -> int:
+        """The offset up to which everything was given, or named by a gap."""
         return self._after if self._gap is None else self._gap.first - 1
 
     @property

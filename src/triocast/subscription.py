@@ -95,6 +95,13 @@ class Subscription:
         """How many messages have not been taken yet."""
         return self.group.log.top - self.cursor + len(self.frozen or ())
 
+    @property
+    def given(self) -> int:
+        """The offset up to which everything was given, or named by a gap, wherever it came from."""
+        if self.recovery is not None:
+            return self.recovery.given
+        return first_of(self.frozen[0]) - 1 if self.frozen else self.cursor
+
     def recover_with(self, recovery: Recovery) -> None:
         """Begin, with what was missed; whoever holds the subscription wakes its follower then."""
         self.start = recovery.start
@@ -107,11 +114,14 @@ class Subscription:
 
         Raises `EngineError`; cancelled, nothing was taken.
         """
-        if self.recovery is None or not self.active:
+        recovery = self.recovery
+        if recovery is None or not self.active:
             return []
-        entries = await self.recovery.take(budget)
+        entries = await recovery.take(budget)
+        if not self.active or self.recovery is not recovery:  # it was left meanwhile, or its epoch is over
+            return []
         self.group.traffic.deliver(entries)
-        if self.recovery.done:
+        if recovery.done:
             self.recovery = None
         return entries
 
@@ -120,10 +130,7 @@ class Subscription:
 
         Whoever has it wakes its follower then.
         """
-        told = self.cursor if self.recovery is None else self.recovery.told
-        if self.frozen:
-            told = first_of(self.frozen[0]) - 1
-        lost = Gap(self.group.name, old.epoch, told + 1, old.top, GapReason.LOST)
+        lost = Gap(self.group.name, old.epoch, self.given + 1, old.top, GapReason.LOST)
         self.thaw()
         self.conflating = False
         self.recovery = fresh.behind(lost if lost.count else None)

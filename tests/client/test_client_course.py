@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from triocast.client.course import Course, Place, Step
 from triocast.client.errors import UnexpectedFrame
-from triocast.client.frames import Gap, Item, Joined, Received
+from triocast.client.frames import Gap, Item, Joined, Left, Received
 from triocast.core.message import Position
 from triocast.core.recovery import OLDEST
 
@@ -160,3 +160,35 @@ def test_groups_that_were_not_asked_for_are_passed_on_and_have_no_position() -> 
     assert list(course.follow(Received("x", "b", 1))) == [(Received("x", "b", 1), None)]
     assert list(course.follow(Joined("b", "e", 1))) == []
     assert course.origins == {"a": Position("e", 7)}
+
+
+LEFT = Left("a", "e", 1)
+
+
+def one_message_and_out() -> Course:
+    course = Course(["a"], {})
+    for frame in (Joined("a", "e", 0), Received("x", "a", 1), LEFT):
+        assert list(course.follow(frame))[:1] in ([], [(frame, Position("e", 1))], [(frame, None)])
+    return course
+
+
+@pytest.mark.parametrize(("epoch", "offset"), [("e", 1), ("e", 7), ("e", 0), ("f", 3)])
+def test_who_is_taken_in_again_begins_where_the_server_says(epoch: str, offset: int) -> None:
+    course = one_message_and_out()
+    assert list(course.follow(Joined("a", epoch, offset))) == []
+    assert course.since == [Position(epoch, offset)]
+    following = Received("y", "a", offset + 1)
+    assert list(course.follow(following)) == [(following, Position(epoch, offset + 1))]
+
+
+def test_who_was_taken_out_goes_on_where_it_was_on_a_new_connection() -> None:
+    course = one_message_and_out()
+    assert course.since == [Position("e", 1)]
+    assert list(course.begin("e:3")) == []
+    assert list(course.follow(Joined("a", "e", 3))) == []
+    steps = list(course.follow(Received("y", "a", 4)))
+    assert [item for item, _ in steps] == [Gap("a", 2, 3, "untold"), Received("y", "a", 4)]
+
+
+def test_the_end_of_a_group_that_was_not_asked_for_is_handed_on() -> None:
+    assert list(Course(["b"], {}).follow(LEFT)) == [(LEFT, None)]

@@ -6,15 +6,15 @@ import random
 import ssl
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import pytest
 import trio
 from tests.served import PATIENCE, Served, served
 
 from triocast import Draft
-from triocast.client import BackoffSettings, Gap, Listener, ListenerSettings, Received, open_listener
+from triocast.client import BackoffSettings, Gap, Left, Listener, ListenerSettings, Lost, Received, open_listener
 from triocast.client.target import Target
+from triocast.client.way import FormatName, TransportName
 from triocast.settings import Settings
 
 URL = "http://127.0.0.1:1"  # where it is, the network knows
@@ -91,6 +91,7 @@ async def take_until(messages: Listener, ends: Mapping[str, int]) -> dict[str, l
     while missing:
         item = await anext(messages)
         assert item.group is not None
+        assert not isinstance(item, Left)
         taken[item.group].append(item)
         if (item.last if isinstance(item, Gap) else item.offset) == missing.get(item.group):
             del missing[item.group]
@@ -102,15 +103,27 @@ def numbers(items: list[Received | Gap]) -> list[str | bytes]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("form", "groups"), [("json", {"a": 700, "b": 300}), ("raw", {"a": 1000})])
+@pytest.mark.parametrize(
+    ("transport", "form", "groups"),
+    [
+        ("websocket", "json", {"a": 700, "b": 300}),
+        ("websocket", "raw", {"a": 1000}),
+        ("sse", "json", {"a": 700, "b": 300}),
+        ("sse", "raw", {"a": 700, "b": 300}),
+        ("sse", "raw", {"a": 1000}),
+    ],
+)
 async def test_cut_off_at_random_it_gives_everything_once_and_in_order(
-    form: Literal["json", "raw"], groups: dict[str, int], seed: int
+    transport: TransportName, form: FormatName, groups: dict[str, int], seed: int
 ) -> None:
     source = random.Random(seed)
+    most = 900 if (transport, form) == ("websocket", "raw") else 6000  # what is written of a message
     async with served(KEEPING_ALL) as server, trio.open_nursery() as nursery:
-        network = Network(server, lambda: source.randrange(100, 6000 if form == "json" else 900))
+        network = Network(server, lambda: source.randrange(100, most))
         with trio.fail_after(PATIENCE):
-            async with open_listener(URL, list(groups), format=form, settings=network.settings()) as messages:
+            async with open_listener(
+                URL, list(groups), format=form, transport=transport, settings=network.settings()
+            ) as messages:
                 nursery.start_soon(publish_at_random, server, groups, source)
                 taken = await take_until(messages, groups)
                 positions = messages.positions
@@ -121,18 +134,28 @@ async def test_cut_off_at_random_it_gives_everything_once_and_in_order(
         assert network.dialled > 5
 
 
+EVERY_WAY = pytest.mark.parametrize("transport", ["websocket", "sse"])
+EVERY_FORMAT = pytest.mark.parametrize("form", ["json", "raw"])
+
+
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("form", ["json", "raw"])
-async def test_what_the_server_does_not_keep_is_named_in_its_place(form: Literal["json", "raw"], seed: int) -> None:
+@EVERY_FORMAT
+@EVERY_WAY
+async def test_what_the_server_does_not_keep_is_named_in_its_place(
+    transport: TransportName, form: FormatName, seed: int
+) -> None:
     source = random.Random(seed)
     async with served(Settings(history_size=5, max_lag=20)) as server, trio.open_nursery() as nursery:
         network = Network(server, lambda: source.randrange(100, 1500))
         with trio.fail_after(PATIENCE):
-            async with open_listener(URL, ["a"], format=form, settings=network.settings()) as messages:
+            async with open_listener(
+                URL, ["a"], format=form, transport=transport, settings=network.settings()
+            ) as messages:
                 nursery.start_soon(publish_at_random, server, {"a": 1000}, source)
                 at = 0
                 while at < 1000:
                     item = await anext(messages)
+                    assert not isinstance(item, Left)
                     first, last = (item.first, item.last) if isinstance(item, Gap) else (item.offset, item.offset)
                     assert first == at + 1
                     assert isinstance(item, Gap) or item.data == str(first)
@@ -140,12 +163,17 @@ async def test_what_the_server_does_not_keep_is_named_in_its_place(form: Literal
                     at = last
 
 
-@pytest.mark.parametrize("form", ["json", "raw"])
-async def test_a_server_that_was_restarted_is_one_gap_and_then_all_that_it_keeps(form: Literal["json", "raw"]) -> None:
+@EVERY_FORMAT
+@EVERY_WAY
+async def test_a_server_that_was_restarted_is_one_gap_and_then_all_that_it_keeps(
+    transport: TransportName, form: FormatName
+) -> None:
     with trio.fail_after(PATIENCE):
         async with served() as first:
             network = Network(first)
-            async with open_listener(URL, ["a"], format=form, settings=network.settings()) as messages:
+            async with open_listener(
+                URL, ["a"], format=form, transport=transport, settings=network.settings()
+            ) as messages:
                 await publish(first, "a", 1, 2, 3)
                 assert numbers((await take_until(messages, {"a": 3}))["a"]) == ["1", "2", "3"]
                 before = messages.positions["a"].split(":")[0]
@@ -157,34 +185,36 @@ async def test_a_server_that_was_restarted_is_one_gap_and_then_all_that_it_keeps
                     network.there.set()
                     gap, *rest = (await take_until(messages, {"a": 2}))["a"]
                     now = messages.positions["a"].split(":")[0]
-        assert form == "raw" or gap == Gap("a", 1, 0, "epoch", (before, now))
+        assert (transport, form) == ("websocket", "raw") or gap == Gap("a", 1, 0, "epoch", (before, now))
         assert numbers(rest) == ["4", "5"]
         assert before != now
 
 
-async def test_a_program_goes_on_where_it_was_before_its_own_restart() -> None:
+@EVERY_WAY
+async def test_a_program_goes_on_where_it_was_before_its_own_restart(transport: TransportName) -> None:
     with trio.fail_after(PATIENCE):
         async with served() as server:
             settings = Network(server).settings()
-            async with open_listener(URL, ["a", "b"], settings=settings) as messages:
+            async with open_listener(URL, ["a", "b"], transport=transport, settings=settings) as messages:
                 await publish(server, "a", 1, 2, 3)
                 assert [(await anext(messages)).group for _ in range(2)] == ["a", "a"]
                 stored = messages.positions
             await publish(server, "a", 4)
             await publish(server, "b", 1)
-            async with open_listener(URL, ["b", "a"], since=stored, settings=settings) as messages:
+            async with open_listener(URL, ["b", "a"], transport=transport, since=stored, settings=settings) as messages:
                 taken = await take_until(messages, {"a": 4, "b": 1})
     assert {group: numbers(items) for group, items in taken.items()} == {"a": ["3", "4"], "b": ["1"]}
 
 
-async def test_it_begins_with_the_last_few_or_with_the_oldest_kept() -> None:
+@EVERY_WAY
+async def test_it_begins_with_the_last_few_or_with_the_oldest_kept(transport: TransportName) -> None:
     with trio.fail_after(PATIENCE):
         async with served(Settings(history_size=3)) as server:
             settings = Network(server).settings()
             await publish(server, "a", 1, 2, 3, 4, 5)
-            async with open_listener(URL, ["a"], last=2, settings=settings) as messages:
+            async with open_listener(URL, ["a"], last=2, transport=transport, settings=settings) as messages:
                 assert numbers((await take_until(messages, {"a": 5}))["a"]) == ["4", "5"]
-            async with open_listener(URL, ["a"], since="0", settings=settings) as messages:
+            async with open_listener(URL, ["a"], since="0", transport=transport, settings=settings) as messages:
                 assert numbers((await take_until(messages, {"a": 5}))["a"]) == ["3", "4", "5"]
 
 
@@ -205,9 +235,7 @@ async def test_a_slow_raw_listener_is_closed_and_goes_on_without_missing_anythin
 
 
 @pytest.mark.parametrize(("form", "begins"), [("json", [Gap("a", 1, 3, "limit")]), ("raw", [])])
-async def test_more_than_is_recovered_at_once_is_named_where_it_can_be(
-    form: Literal["json", "raw"], begins: list[Gap]
-) -> None:
+async def test_more_than_is_recovered_at_once_is_named_where_it_can_be(form: FormatName, begins: list[Gap]) -> None:
     with trio.fail_after(PATIENCE):
         async with served(Settings(recovery_limit=2)) as server:
             await publish(server, "a", 1, 2, 3, 4, 5)
@@ -215,3 +243,44 @@ async def test_more_than_is_recovered_at_once_is_named_where_it_can_be(
             async with open_listener(URL, ["a"], format=form, since="0", settings=settings) as messages:
                 taken = (await take_until(messages, {"a": 5}))["a"]
     assert taken == [*begins, Received("4", "a", 4), Received("5", "a", 5)]
+
+
+async def test_a_server_that_ends_says_so_and_is_found_again() -> None:
+    with trio.fail_after(PATIENCE):
+        async with served() as first:
+            network = Network(first)
+            send, losses = trio.open_memory_channel[Lost](10)
+            settings = network.settings()
+            async with open_listener(
+                URL, ["a"], transport="sse", settings=settings, on_lost=send.send_nowait
+            ) as messages:
+                await publish(first, "a", 0)
+                assert (await anext(messages)).group == "a"  # from here on it knows where it is
+                network.there = trio.Event()
+                await first.hub.drain()
+                assert (await losses.receive()).why.startswith("closed with 1012: the server is restarting")
+                async with served() as second:
+                    network.server = second
+                    await publish(second, "a", 1)
+                    network.there.set()
+                    assert numbers((await take_until(messages, {"a": 1}))["a"]) == ["1"]
+
+
+@EVERY_WAY
+async def test_who_is_taken_out_of_a_group_is_told_and_hears_the_others(transport: TransportName) -> None:
+    with trio.fail_after(PATIENCE):
+        async with served() as server:
+            url = f"http://127.0.0.1:{server.port}"
+            async with open_listener(url, ["a", "b"], transport=transport) as messages:
+                (connection,) = server.hub._connections
+                await publish(server, "a", 1)
+                assert await anext(messages) == Received("1", "a", 1)
+                await server.push.group("a").discard(connection)
+                await publish(server, "a", 2)
+                await publish(server, "b", 1)
+                items = [await anext(messages) for _ in range(2)]
+                epoch = (await server.hub.info("a")).epoch
+                assert sorted(items, key=str) == [Left("a", epoch, 1), Received("1", "b", 1)]
+                await server.push.group("a").add(connection)
+                await publish(server, "a", 3)
+                assert await anext(messages) == Received("3", "a", 3)

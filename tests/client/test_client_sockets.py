@@ -1,15 +1,20 @@
 """The listener over real sockets: TCP, TLS and Unix."""
 
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import trio
 import trio_websocket
 import trustme
+from tests.served import served
 
-from triocast.client import CannotConnect, ListenerSettings, Received, open_listener
+from triocast.client import CannotConnect, HandshakeRefused, ListenerSettings, Received, open_listener
+from triocast.link.host import open_host
+from triocast.settings import Settings
+from triocast.web.app import create_app
 
 PATIENCE = 10
 
@@ -81,6 +86,83 @@ async def test_over_tls_with_a_certificate_that_is_trusted(authority):
     async with serving_tls(authority) as port:
         received = await first_message(f"https://localhost:{port}", ssl_context=trusting)
     assert received.data == "/ws?group=a%3Ab&format=raw&strict=1 "
+
+
+# Server-sent events
+
+
+@asynccontextmanager
+async def recutting(port):
+    """Stand between a client and the server at `port`: pass on what comes, cut in pieces of other sizes."""
+
+    async def pass_on(source, sink, size):
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while data := await source.receive_some(size):
+                await sink.send_all(data)
+        await trio.aclose_forcefully(sink)
+
+    async def handle(stream):
+        server = await trio.open_tcp_stream("127.0.0.1", port)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pass_on, stream, server, 7)
+            nursery.start_soon(pass_on, server, stream, 3)
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(trio.serve_listeners, handle, listeners))
+        yield listeners[0].socket.getsockname()[1]
+        nursery.cancel_scope.cancel()
+
+
+async def hear(server, url, form, **settings):
+    """Listen to two groups by events, and return what comes of what is published."""
+    settings = ListenerSettings(**settings)
+    with trio.fail_after(PATIENCE):
+        async with open_listener(url, ["a", "b"], format=form, transport="sse", settings=settings) as messages:
+            for group, data in (("a", "text"), ("b", b"\x00\xff"), ("a", "x" * 100_000)):
+                await server.push.group(group).send(data)
+            items = [await anext(messages) for _ in range(3)]
+    # Each group's are in order.
+    return sorted(items, key=lambda item: (item.group, item.offset))
+
+
+HEARD = [Received("text", "a", 1), Received("x" * 100_000, "a", 2), Received(b"\x00\xff", "b", 1)]
+EVERY_FORMAT = pytest.mark.parametrize("form", ["json", "raw"])
+
+
+@EVERY_FORMAT
+async def test_events_over_tcp_with_something_between_that_cuts_them(form):
+    async with served() as server, recutting(server.port) as port:
+        assert await hear(server, f"http://127.0.0.1:{port}", form) == HEARD
+
+
+@EVERY_FORMAT
+async def test_events_over_tls(form, authority):
+    context, trusting = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.configure_trust(trusting)
+    async with served(tls=context, trust=trusting) as server:
+        assert await hear(server, f"https://localhost:{server.port}", form, ssl_context=trusting) == HEARD
+
+
+async def test_events_over_a_unix_socket(tmp_path):
+    path = tmp_path / "t.sock"
+    sock = trio.socket.socket(trio.socket.AF_UNIX)
+    await sock.bind(str(path))
+    sock.listen()
+    app = create_app(Settings())
+    async with open_host(app, Settings()) as host, trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, host.serve, [trio.SocketListener(sock)])
+        push = app.extensions["triocast"]
+        assert await hear(SimpleNamespace(push=push), f"unix:{path}", "json") == HEARD
+        host.reset_all()
+        nursery.cancel_scope.cancel()
+
+
+async def test_events_are_refused_in_the_servers_words():
+    async with served(Settings(max_groups_per_connection=1)) as server:
+        with pytest.raises(HandshakeRefused, match="refused with 400: too many groups: 1 a client"):
+            await hear(server, f"http://127.0.0.1:{server.port}", "json")
 
 
 async def test_nobody_there_is_said_in_plain_words():

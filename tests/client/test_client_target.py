@@ -48,7 +48,7 @@ def test_what_names_no_server_is_refused(url):
 def test_group_names_are_percent_encoded_in_paths():
     target = parse_url("http://x/push")
     assert target.publish_path("user:1#?%") == "/push/publish/user%3A1%23%3F%25"
-    assert target.listen_path(["a+b", "c,d"], "json") == "/push/ws?group=a%2Bb&group=c%2Cd&format=json"
+    assert target.listen_path("sse", ["a+b", "c,d"], "json") == "/push/sse?group=a%2Bb&group=c%2Cd&format=json"
 
 
 def test_the_host_header_leaves_out_a_default_port():

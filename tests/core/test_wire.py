@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from triocast.client.frames import Gap as ReadGap
 from triocast.client.frames import JsonReader, Received
 from triocast.core.message import Draft, Gap, GapReason, Kind, Message
-from triocast.core.wire import FORMATS, JSON, RAW, Format, Joined, Told
+from triocast.core.wire import FORMATS, JSON, RAW, Format, Joined, Left, Told
 from triocast.core.wire.websocket import data_frame
 
 GAP = Gap("a", "e", 3, 7, GapReason.SLOW)
 JOINED = Joined("a", "e", 12, "latest", "client-id")
+LEFT = Left("a", "e", 17)
 
 
 def message(kind: Kind, data: bytes, group: str = "a", offset: int = 1) -> Message:
@@ -32,6 +33,7 @@ def message(kind: Kind, data: bytes, group: str = "a", offset: int = 1) -> Messa
         (RAW, message(Kind.BINARY, b"\x00\xff"), b"\x00\xff"),
         (RAW, GAP, None),
         (RAW, JOINED, None),
+        (RAW, LEFT, None),
         (JSON, message(Kind.TEXT, 'say "grüße"\n'.encode()), '{"group":"a","offset":1,"data":"say \\"grüße\\"\\n"}'),
         (JSON, message(Kind.TEXT, b""), '{"group":"a","offset":1,"data":""}'),
         (JSON, message(Kind.JSON, b'{"a": 1.10}'), '{"group":"a","offset":1,"data":{"a": 1.10}}'),
@@ -45,6 +47,7 @@ def message(kind: Kind, data: bytes, group: str = "a", offset: int = 1) -> Messa
             JOINED,
             '{"group":"a","joined":{"epoch":"e","offset":12,"policy":"latest","client":"client-id"}}',
         ),
+        (JSON, LEFT, '{"group":"a","left":{"epoch":"e","offset":17}}'),
     ],
 )
 def test_what_a_client_is_given(form: Format, told: Told, payload: str | bytes | None) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triocast.core.message import Gap, GapReason, Kind, Message
-from triocast.core.wire import JSON, RAW, Format, Joined, compressed
+from triocast.core.wire import JSON, RAW, Format, Joined, Left, compressed
 from triocast.core.wire.deflate import LEAST, MOST, deflated_frame
 from triocast.core.wire.websocket import data_frame
 
@@ -91,8 +91,12 @@ def test_what_compression_is_not_worth_is_one_frame_for_all(form: Format, data: 
 @pytest.mark.parametrize("form", FORMATS, ids=repr)
 @pytest.mark.parametrize(
     "told",
-    [Gap("a" * 200, "e", 3, 7, GapReason.SLOW), Joined("a" * 200, "e", 12, "latest", "client-id")],
-    ids=["gap", "joined"],
+    [
+        Gap("a" * 200, "e", 3, 7, GapReason.SLOW),
+        Joined("a" * 200, "e", 12, "latest", "client-id"),
+        Left("a" * 200, "e", 1),
+    ],
+    ids=["gap", "joined", "left"],
 )
-def test_what_one_client_is_told_is_not_compressed(form: Format, told: Gap | Joined) -> None:
+def test_what_one_client_is_told_is_not_compressed(form: Format, told: Gap | Joined | Left) -> None:
     assert compressed(form).frame(told) == form.frame(told)

@@ -10,12 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.sse import Event, Reader, unchunk
+from triocast.client.frames import JsonReader, Received
 from triocast.core.message import Draft, Gap, GapReason, Kind, Message
-from triocast.core.wire import JSON, Joined, Told
-from triocast.core.wire.sse import COMMENT, SSE, SSE_MANY, close_event, data_event, id_line, retry_line
+from triocast.core.wire import FORMATS, JSON, Joined, Left, Told
+from triocast.core.wire.sse import (
+    COMMENT,
+    EVENTS,
+    SSE,
+    SSE_JSON,
+    SSE_JSON_MANY,
+    SSE_MANY,
+    close_event,
+    data_event,
+    id_line,
+    retry_line,
+)
 from triocast.errors import Close
 
 JOINED = Joined("a", "e", 12, "latest", "client-id")
+LEFT = Left("a", "e", 17)
 
 
 def message(kind: Kind, data: bytes, offset: int = 1) -> Message:
@@ -43,6 +56,7 @@ def message(kind: Kind, data: bytes, offset: int = 1) -> Message:
             JOINED,
             f"id: e:12\nevent: join\ndata: {JSON.payload(JOINED)}\n\n",
         ),
+        (LEFT, 'id: e:17\nevent: leave\ndata: {"group":"a","left":{"epoch":"e","offset":17}}\n\n'),
     ],
 )
 def test_what_a_client_is_given(told: Told, written: str) -> None:
@@ -53,11 +67,38 @@ def test_what_a_client_is_given(told: Told, written: str) -> None:
         assert form.frame(told) == b"%x\r\n%b\r\n" % (len(text.encode()), text.encode())
 
 
+@pytest.mark.parametrize(
+    ("told", "written"),
+    [
+        (message(Kind.TEXT, b"two\r\nlines"), '{"group":"a","offset":1,"data":"two\\r\\nlines"}'),
+        (message(Kind.JSON, b"[1.10,\r2]"), '{"group":"a","offset":1,"data":[1.10,\ndata: 2]}'),
+        (message(Kind.BINARY, b"\x00\xff"), '{"group":"a","offset":1,"b64data":"AP8="}'),
+    ],
+)
+def test_in_json_a_message_says_whose_it_is(told: Told, written: str) -> None:
+    event = f"data: {written}\n\n".encode()
+    assert SSE_JSON.payload(told) == b"id: e:1\n" + event
+    assert SSE_JSON_MANY.payload(told) == event
+    assert SSE_JSON_MANY.frame(told) == b"%x\r\n%b\r\n" % (len(event), event)
+
+
+@pytest.mark.parametrize("told", [Gap("a", "e", 3, 7, GapReason.SLOW), JOINED, LEFT])
+def test_what_is_no_message_is_the_same_in_json(told: Told) -> None:
+    assert SSE_JSON.payload(told) == SSE.payload(told)
+    assert SSE_JSON_MANY.payload(told) == SSE_MANY.payload(told)
+
+
+def test_events_are_there_in_every_format() -> None:
+    assert list(EVENTS) == list(FORMATS)
+
+
 def test_a_message_is_encoded_once_for_all_clients_of_a_format() -> None:
     shared = message(Kind.TEXT, b"x")
     assert SSE.frame(shared) is SSE.frame(shared)
     assert SSE.payload(shared) is SSE.payload(shared)
     assert SSE_MANY.frame(shared) is SSE_MANY.frame(shared)
+    assert SSE_JSON.frame(shared) is SSE_JSON.frame(shared)
+    assert SSE_JSON_MANY.frame(shared) is SSE_JSON_MANY.frame(shared)
 
 
 def test_what_is_no_event_is_passed_over() -> None:
@@ -102,3 +143,10 @@ def test_json_is_the_same_value_to_its_reader(value: object) -> None:
     draft = Draft.parse(Kind.JSON, written.encode())
     (event,) = Reader().feed(SSE.encode(message(draft.kind, draft.data)))
     assert json.loads(event.data) == value
+
+
+@given(TEXTS)
+def test_in_json_text_keeps_every_line_end(text: str) -> None:
+    draft = Draft.of(text)
+    (event,) = Reader().feed(SSE_JSON.encode(message(draft.kind, draft.data)))
+    assert JsonReader().read(event.data) == Received(text, "a", 1)

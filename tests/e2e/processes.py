@@ -13,8 +13,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 import trio
 import trio_websocket
@@ -23,14 +25,19 @@ PATIENCE = 30.0  # seconds until a test gives up on what should take a moment; a
 BIN = Path(sys.executable).parent
 
 
-def tool(name: str) -> str:
-    """Where a client program is. Missing, the test is skipped with its name; in CI, where it must be, it fails."""
-    path = shutil.which(name, path=f"{BIN}:{os.environ['PATH']}")
-    if path is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{name} is not installed, and CI must have it")
-        pytest.skip(f"{name} is not installed")
-    return path
+def tool(*names: str) -> str:
+    """Where a client program is that has one of these names. Without it the test is `missing` it."""
+    for name in names:
+        if path := shutil.which(name, path=f"{BIN}:{os.environ['PATH']}"):
+            return path
+    return missing(names[0])
+
+
+def missing(name: str) -> NoReturn:
+    """Skip the test with the name of what is not installed; in CI, where it must be, the test fails."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{name} is not installed, and CI must have it")
+    pytest.skip(f"{name} is not installed")
 
 
 class Process:
@@ -128,6 +135,33 @@ async def serving(*options: str, **environ: str) -> AsyncIterator[Server]:
     async with running(*command, **environ) as program:
         listening = await program.wait_for(r"https?://127\.0\.0\.1:(\d+)")
         yield Server(program, int(listening[1]))
+
+
+async def ask(port: int, method: str, path: str, body: bytes = b"", *headers: str) -> tuple[int, bytes]:
+    """Send a bare HTTP/1.1 request to a port of loopback; return the status and the body of the answer."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", "Connection: close", f"Content-Length: {len(body)}"]
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    async with stream:
+        await stream.send_all("\r\n".join([*lines, *headers, "", ""]).encode() + body)
+        data = bytearray()
+        with trio.fail_after(PATIENCE):
+            async for chunk in stream:
+                data += chunk
+    head, answer = bytes(data).split(b"\r\n\r\n", 1)
+    return int(head.split()[1]), answer
+
+
+async def get(server: Server, path: str) -> tuple[int, dict[str, object]]:
+    """Fetch JSON."""
+    status, answer = await ask(server.port, "GET", path)
+    return status, msgspec.json.decode(answer)
+
+
+async def wait_subscribers(server: Server, group: str, count: int) -> None:
+    """Ask until the group has `count` members; a real process has no event that a test could wait for."""
+    with trio.fail_after(PATIENCE):
+        while (await get(server, f"/groups/{group}"))[1]["subscribers"] != count:
+            await trio.sleep(0.01)
 
 
 @asynccontextmanager

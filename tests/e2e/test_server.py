@@ -9,33 +9,22 @@ import ssl
 import sys
 from pathlib import Path
 
-import msgspec
 import pytest
 import trio
 import trio_websocket
 import trustme
 
-from tests.e2e.processes import PATIENCE, Server, run, running, serving, triocast, websocket
-
-
-async def get(server: Server, path: str) -> tuple[int, dict[str, object]]:
-    """Fetch JSON with a bare HTTP/1.1 request."""
-    stream = await trio.open_tcp_stream("127.0.0.1", server.port)
-    async with stream:
-        await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
-        data = bytearray()
-        with trio.fail_after(PATIENCE):
-            async for chunk in stream:
-                data += chunk
-    head, body = bytes(data).split(b"\r\n\r\n", 1)
-    return int(head.split()[1]), msgspec.json.decode(body)
-
-
-async def wait_subscribers(server: Server, group: str, count: int) -> None:
-    """Ask until the group has `count` members; a real process has no event that a test could wait for."""
-    with trio.fail_after(PATIENCE):
-        while (await get(server, f"/groups/{group}"))[1]["subscribers"] != count:
-            await trio.sleep(0.01)
+from tests.e2e.processes import (
+    PATIENCE,
+    Server,
+    get,
+    run,
+    running,
+    serving,
+    triocast,
+    wait_subscribers,
+    websocket,
+)
 
 
 async def test_two_wscat_clients_get_what_httpie_publishes(wscat: str, http: str) -> None:

@@ -59,7 +59,9 @@ async def refusal(listener: Listener) -> Any:
         ("/sse/a/b", "invalid_group_name", "'a/b' is not a group name"),
         ("/sse?group=a&group=", "invalid_group_name", "'' is not a group name"),
         ("/sse/a?strict=2", "bad_request", "strict is 1 or 0"),
-        ("/sse/a?format=json", "bad_request", "one format"),
+        ("/sse/a?format=xml", "bad_request", "no such format: it is one of raw, json, given once"),
+        ("/sse/a?format=json&format=json", "bad_request", "no such format: it is one of raw, json, given once"),
+        ("/sse/a?format=", "bad_request", "no such format: it is one of raw, json, given once"),
         ("/sse/a?since=x", "bad_request", "since is EPOCH:OFFSET"),
         ("/sse/a?since=e:1&since=e:2", "bad_request", "since is EPOCH:OFFSET"),
         ("/sse/a?last=0", "bad_request", "last is how many"),
@@ -349,3 +351,92 @@ def test_a_stream_of_nothing_is_a_mistake() -> None:
         push.events("a", last=0)
     with pytest.raises(InvalidPosition):
         push.events("a", since={"a": "nonsense"})
+
+
+EVERY_ADDRESS = pytest.mark.parametrize("target", ["/sse/a?format=json", "/sse?group=a&group=b&format=json"])
+
+
+@EVERY_ADDRESS
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+async def test_in_json_every_event_says_whose_it_is_and_comes_back_with_its_id(target: str, version: str) -> None:
+    async with served() as app:
+        async with client(app.port) as listener:
+            await (await listener.listen(target, version=version)).joined(*("ab" if "b" in target else "a"))
+            await publish(app, "a", "two\r\nlines", {"x": [1, None]}, b"\x00\xff")
+            events = await listener.events(3)
+            assert {event.name for event in events} == {"message"}
+            assert [json.loads(event.data) for event in events] == [
+                {"group": "a", "offset": 1, "data": "two\r\nlines"},
+                {"group": "a", "offset": 2, "data": {"x": [1, None]}},
+                {"group": "a", "offset": 3, "b64data": "AP8="},
+            ]
+        async with client(app.port) as listener:
+            await listener.listen(target, f"Last-Event-ID: {events[0].id}", version=version)
+            missed = [event for event in await listener.events(4 if "b" in target else 3) if event.name == "message"]
+            assert missed == events[1:]
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+async def test_clients_of_either_format_get_their_own(version: str) -> None:
+    async with served() as app, client(app.port) as plain, client(app.port) as objects:
+        await (await plain.listen("/sse/a?format=raw", version=version)).joined()
+        await (await objects.listen("/sse/a?format=json", version=version)).joined()
+        await publish(app, "a", "x")
+        assert (await plain.event()).data == "x"
+        assert (await objects.event()).data == '{"group":"a","offset":1,"data":"x"}'
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+async def test_a_position_of_another_life_moves_only_with_its_gap_in_json_too(version: str) -> None:
+    async with served() as app, client(app.port) as listener:
+        await publish(app, "a", "1")
+        await listener.listen("/sse/a?format=json", "Last-Event-ID: gone:7", version=version)
+        joined, gap, one = await listener.events(3)
+        epoch = (await app.push.group("a").info()).epoch
+        assert [(event.name, event.id) for event in (joined, gap, one)] == [
+            ("join", ""),
+            ("gap", f"{epoch}:0"),
+            ("message", f"{epoch}:1"),
+        ]
+
+
+@pytest.mark.parametrize("target", ["/sse?group=a&group=b", "/sse?group=a&group=b&format=json"])
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+async def test_who_is_taken_out_of_a_group_is_told_and_keeps_its_position(target: str, version: str) -> None:
+    async with served() as app, client(app.port) as listener:
+        await (await listener.listen(target, version=version)).joined("a", "b")
+        (connection,) = app.hub._connections
+        await publish(app, "a", "1", "2")
+        before = (await listener.events(2))[-1]
+        await app.push.group("a").discard(connection)
+        left = await listener.event()
+        epoch = (await app.push.group("a").info()).epoch
+        assert (left.name, left.id) == ("leave", before.id)
+        assert json.loads(left.data) == {"group": "a", "left": {"epoch": epoch, "offset": 2}}
+        await publish(app, "a", "not for it")
+        await publish(app, "b", "for it")
+        event = await listener.event()
+        assert "not" not in event.data
+        assert event.id.split(",")[0] == f"{epoch}:2"
+
+
+async def test_who_is_taken_out_of_its_only_group_stays_and_may_be_taken_in_again() -> None:
+    async with served() as app, client(app.port) as listener:
+        await (await listener.listen("/sse/a")).joined()
+        (connection,) = app.hub._connections
+        group = app.push.group("a")
+        await publish(app, "a", "1")
+        last = await listener.event()
+        await group.discard(connection)
+        await group.add(connection)
+        await publish(app, "a", "2")
+        events = await listener.events(3)
+        assert [event.name for event in events] == ["leave", "join", "message"]
+        assert [event.id for event in events[:2]] == [last.id, last.id]
+
+
+async def test_an_application_of_ones_own_gives_json_and_knows_no_other_format() -> None:
+    push = Triocast()
+    assert push.events("a", format="json").listening.format == "json"
+    with pytest.raises(ValueError, match="no such format: 'xml'; there are raw, json"):
+        push.events("a", format="xml")  # type: ignore[arg-type]

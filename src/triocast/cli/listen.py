@@ -16,7 +16,8 @@ import msgspec
 import trio
 
 from triocast.cli.publish import url_option
-from triocast.client import Gap, Listener, ListenerClosed, ListenerSettings, Lost, Received, open_listener
+from triocast.client import Gap, Left, Listener, ListenerClosed, ListenerSettings, Lost, Received, open_listener
+from triocast.client.frames import Item
 from triocast.client.target import parse_url
 from triocast.core.names import check_group_name
 from triocast.core.positions import parse_since
@@ -39,6 +40,7 @@ _DEFAULT_MAX_MESSAGE = ListenerSettings().max_message
 @click.option(
     "--last", type=click.IntRange(1, MAX_LAST), metavar="N", help="Begin with the newest N messages of each GROUP."
 )
+@click.option("--sse", "by_events", is_flag=True, help="Listen by server-sent events, where no WebSocket passes.")
 @click.option("--count", "-n", type=click.IntRange(min=1), metavar="N", help="End after N messages.")
 @click.option("--no-reconnect", is_flag=True, help="End with exit code 1 when the connection is lost.")
 @click.option(
@@ -57,6 +59,7 @@ def listen(  # noqa: PLR0913 (an argument for each option)
     as_json: bool,
     since: Sequence[str],
     last: int | None,
+    by_events: bool,
     count: int | None,
     no_reconnect: bool,
     max_message: int,
@@ -79,8 +82,8 @@ def listen(  # noqa: PLR0913 (an argument for each option)
     Text is printed as it is and binary messages byte for byte, each with a newline behind it; where newlines
     inside messages matter use --json, which has {"group", "offset", "data"}, with "b64data" (base64) instead
     for binary ones, and {"group", "gap": {"from", "to", "count", "reason"}} where messages are missing, with "epochs"
-    (the one before and the one now) where the server's history began afresh. To send something:
-    triocast publish GROUP MESSAGE
+    (the one before and the one now) where the server's history began afresh, and {"group", "left": {"epoch", "offset"}}
+    where the server takes us out of a group. To send something: triocast publish GROUP MESSAGE
     """
     target = parse_url(url)
     wanted = tuple(dict.fromkeys(check_group_name(group) for group in groups))
@@ -99,6 +102,7 @@ def listen(  # noqa: PLR0913 (an argument for each option)
         open_listener,
         url,
         wanted,
+        transport="sse" if by_events else "websocket",
         since=dict(zip(groups, since, strict=True)) if since else None,
         last=last,
         reconnect=not no_reconnect,
@@ -159,9 +163,7 @@ async def _run(
 class _Told:
     """Standard output, and how many messages went there."""
 
-    def __init__(
-        self, line_of: Callable[[Received | Gap], bytes | None], say: Callable[[str], None], count: int | None
-    ) -> None:
+    def __init__(self, line_of: Callable[[Item], bytes | None], say: Callable[[str], None], count: int | None) -> None:
         self._line_of = line_of
         self._say = say
         self._left = count
@@ -170,7 +172,7 @@ class _Told:
     def enough(self) -> bool:
         return self._left == 0
 
-    def write(self, item: Received | Gap) -> None:
+    def write(self, item: Item) -> None:
         """Write a line; what has none is said on standard error."""
         line = self._line_of(item)
         if line is not None:
@@ -179,6 +181,8 @@ class _Told:
             sys.stdout.buffer.flush()
         elif isinstance(item, Gap):
             self._say(_gap_text(item))
+        elif isinstance(item, Left):
+            self._say(f"the server took us out of {item.group}, after {item.epoch}:{item.offset}")
         if self._left is not None and isinstance(item, Received):
             self._left -= 1
 
@@ -197,18 +201,20 @@ def _gap_text(gap: Gap) -> str:
     return f"the history of {gap.group} began afresh ({before}, now {now}): nobody knows what was missed{known}"
 
 
-def _plain_line(item: Received | Gap) -> bytes | None:
-    if isinstance(item, Gap):
+def _plain_line(item: Item) -> bytes | None:
+    if not isinstance(item, Received):
         return None
     return item.data.encode() if isinstance(item.data, str) else item.data
 
 
-def _json_line(item: Received | Gap) -> bytes:
+def _json_line(item: Item) -> bytes:
     if isinstance(item, Gap):
         gap: dict[str, object] = {"from": item.first, "to": item.last, "count": item.count, "reason": item.reason}
         if item.epochs is not None:
             gap["epochs"] = item.epochs
         return msgspec.json.encode({"group": item.group, "gap": gap})
+    if isinstance(item, Left):
+        return msgspec.json.encode({"group": item.group, "left": {"epoch": item.epoch, "offset": item.offset}})
     told: dict[str, object] = {"group": item.group, "offset": item.offset}
     if isinstance(item.data, bytes):
         told["b64data"] = item.data

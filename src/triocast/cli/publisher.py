@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from triocast.client.connection import error_message
+from triocast.client.attempt import error_message
 from triocast.client.reasons import cannot_reach, why
 from triocast.client.target import Target
 from triocast.errors import TriocastError

@@ -5,14 +5,15 @@ the close codes.
 """
 
 from triocast.client.backoff import BackoffSettings as BackoffSettings
-from triocast.client.connection import ListenerSettings as ListenerSettings
 from triocast.client.errors import CannotConnect as CannotConnect
 from triocast.client.errors import HandshakeRefused as HandshakeRefused
 from triocast.client.errors import InvalidURL as InvalidURL
 from triocast.client.errors import ListenerClosed as ListenerClosed
 from triocast.client.errors import UnexpectedFrame as UnexpectedFrame
 from triocast.client.frames import Gap as Gap
+from triocast.client.frames import Left as Left
 from triocast.client.frames import Received as Received
 from triocast.client.keeper import Lost as Lost
 from triocast.client.listener import Listener as Listener
 from triocast.client.listener import open_listener as open_listener
+from triocast.client.settings import ListenerSettings as ListenerSettings

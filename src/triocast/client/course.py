@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from triocast.client.errors import UnexpectedFrame
-from triocast.client.frames import Frame, Gap, Item, Joined, Received
+from triocast.client.frames import Frame, Gap, Item, Joined, Left, Received
 from triocast.core.message import Position
 from triocast.core.positions import parse_position
 from triocast.core.recovery import OLDEST
@@ -27,13 +27,15 @@ class Place:
     """Where one group is. `at` is the position of what was handed on last, or of where it began; None if not known.
 
     `start` is where this connection's stream begins, until something of the group comes. While a place is `free`, what
-    comes may begin there: nothing is promised about what was before.
+    comes may begin there: nothing is promised about what was before. Once it was `left`, it goes on where the server
+    takes us in again; on a new connection, where it was.
     """
 
     group: str
     at: Position | None = None
     start: Position | None = None
     free: bool = True
+    left: bool = False
 
     @property
     def epoch(self) -> str:
@@ -43,14 +45,14 @@ class Place:
 
     def come_back(self) -> None:
         """Take note of a new connection: an offset whose epoch nobody told says nothing there."""
-        self.start = None
+        self.start, self.left = None, False
         if self.at is not None and not self.at.epoch:
             self.at, self.free = (OLDEST if self.at == OLDEST else None), True
 
     def begin(self, start: Position) -> None:
         """Take note where the stream begins; what was handed on before stays what counts."""
-        if self.at is None:
-            self.at, self.free = start, False
+        if self.at is None or self.left:
+            self.at, self.free, self.left = start, False, False
         elif self.at == OLDEST:
             # Not `start`: if the connection breaks now, a gap before it is still to be told.
             self.at = Position(start.epoch, 0)
@@ -139,6 +141,10 @@ class Course:
                 yield from self._miss(place, frame)
             case Received() if place is not None:
                 yield from self._receive(place, frame)
+            case Left():
+                if place is not None:
+                    place.left = True
+                yield frame, None
             case Received() | Gap():  # of several groups in the raw format, or of one that was not asked for
                 yield frame, None
 

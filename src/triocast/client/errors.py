@@ -15,7 +15,7 @@ class InvalidURL(TriocastError, ValueError):
 
 
 class CannotConnect(TriocastError):
-    """No server answered there (refused, no such host, too slow, not speaking WebSocket); it may later.
+    """No server answered there (refused, no such host, too slow, not speaking what was asked for); it may later.
 
     `nobody_there` says that nothing listens at all, unlike something that listens and does not answer well.
     """
@@ -51,7 +51,7 @@ class UnexpectedFrame(TriocastError):
 class ListenerClosed(TriocastError):
     """The connection ended and the listener will not come back: the server said so, or `reconnect` is off.
 
-    `close_code` and `reason` are those of the WebSocket close; 1006 means that there was none.
+    `close_code` and `reason` are those of the WebSocket's close, or of the close event; 1006 means that there was none.
     """
 
     code = "listener_closed"

@@ -1,4 +1,4 @@
-"""What frames mean to a listener: messages and gaps, read from bare payloads or from the JSON format.
+"""What frames mean to a listener: messages, gaps, ends of streams, read from bare payloads or from the JSON format.
 
 Pure: frames come in as arguments, nothing is received here and nothing decided about connections.
 """
@@ -71,14 +71,24 @@ class Joined:
     offset: int
 
 
-Item = Received | Gap
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The server has taken this listener out of a group: nothing more of it comes, after `offset` of `epoch`.
+
+    Should it be taken in again, what comes then begins there: of what was published meanwhile nothing is said.
+    """
+
+    group: str
+    epoch: str
+    offset: int
+
+
+Item = Received | Gap | Left
 Frame = Item | Joined | None
 
 
 class Reader(Protocol):
     """Reads the frames of one format."""
-
-    format: str  # what it asks the server for
 
     def max_frame(self, max_message: int) -> int:
         """Return how large the frame of a message of `max_message` can be."""
@@ -89,8 +99,6 @@ class Reader(Protocol):
 
 class RawReader:
     """Frames are payloads."""
-
-    format = "raw"
 
     def __init__(self, groups: Sequence[str]) -> None:
         self._group = groups[0] if len(groups) == 1 else None
@@ -114,6 +122,11 @@ class _JoinedObject(msgspec.Struct):
     offset: int
 
 
+class _LeftObject(msgspec.Struct):
+    epoch: str
+    offset: int
+
+
 class _Object(msgspec.Struct):
     group: str
     offset: int | None = None
@@ -121,12 +134,11 @@ class _Object(msgspec.Struct):
     b64data: bytes | None = None
     gap: _GapObject | None = None
     joined: _JoinedObject | None = None
+    left: _LeftObject | None = None
 
 
 class JsonReader:
     """Frames are JSON objects."""
-
-    format = "json"
 
     def max_frame(self, max_message: int) -> int:
         return ESCAPED * max_message + ENVELOPE
@@ -137,6 +149,8 @@ class JsonReader:
             return Joined(told.group, told.joined.epoch, told.joined.offset)
         if told.gap is not None:
             return Gap(told.group, told.gap.first, told.gap.last, told.gap.reason, told.gap.epochs)
+        if told.left is not None:
+            return Left(told.group, told.left.epoch, told.left.offset)
         return _received(told)
 
 

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 import trio
 
+from triocast.client.attempt import Connection
 from triocast.client.backoff import Backoff, may_come_back
 from triocast.client.beginning import Beginning, since_parameters
-from triocast.client.connection import Connection, ListenerSettings
 from triocast.client.course import Course, Step
 from triocast.client.errors import ListenerClosed
-from triocast.client.frames import Reader, Received
+from triocast.client.frames import Frame, Received
+from triocast.client.settings import ListenerSettings
 from triocast.client.target import Target
+from triocast.client.way import Way
 from triocast.errors import NORMAL, TOO_BIG, TriocastError
 
 log = logging.getLogger("triocast.client")
@@ -39,17 +41,17 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a listener wants: groups, read in a format, from `beginning` on; `course` knows how far it came."""
+    """What a listener wants: groups, in one way, from `beginning` on; `course` knows how far it came."""
 
     groups: Sequence[str]
-    reader: Reader
+    way: Way
     course: Course
     beginning: Beginning
 
     def path(self, target: Target, *, again: bool) -> str:
         """Return the path to connect to; `again` to go on where it was."""
         beginning = since_parameters(self.course.since or ()) if again else self.beginning
-        return target.listen_path(self.groups, self.reader.format, beginning, strict=self.course.counts)
+        return target.listen_path(self.way.endpoint, self.groups, self.way.format, beginning, strict=self.course.counts)
 
 
 class Keeper:
@@ -111,9 +113,9 @@ class Keeper:
     async def _connect(self, outgoing: Outgoing, opened: Callable[[], object]) -> TriocastError | None:
         """Run one connection and return why it ended: None for a normal end."""
         max_message = self._settings.max_message
-        reader, course = self._wanted.reader, self._wanted.course
+        course = self._wanted.course
         path = self._wanted.path(self._target, again=self._again)
-        connection = Connection(self._target, path, self._settings, reader.max_frame(max_message))
+        connection = self._wanted.way.connection(self._target, path, self._settings)
         self._opened_at = None
 
         async def note_opened(header: str | None) -> None:
@@ -124,8 +126,7 @@ class Keeper:
             opened()
             await hand_on(missing)
 
-        async def deliver(data: str | bytes) -> None:
-            frame = reader.read(data)
+        async def deliver(frame: Frame) -> None:
             if isinstance(frame, Received) and len(frame.data) > max_message:
                 raise ListenerClosed(TOO_BIG.code, f"a message of {len(frame.data)} (max_message: {max_message})")
             await hand_on(course.follow(frame))

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Literal
 
 import trio
 
 from triocast.client.beginning import Since, beginning_of, position_text, read_since
-from triocast.client.connection import ListenerSettings
 from triocast.client.course import Course, Step
-from triocast.client.frames import Item, JsonReader, RawReader, Reader
+from triocast.client.frames import Item
 from triocast.client.keeper import Keeper, Lost, Wanted
+from triocast.client.settings import ListenerSettings
 from triocast.client.target import parse_url
+from triocast.client.way import FormatName, TransportName, way_of
 from triocast.core.message import Position
 from triocast.core.names import check_group_name
 from triocast.core.recovery import wish_of
@@ -26,7 +26,7 @@ DEFAULTS = ListenerSettings()
 
 class Listener:
     """The messages of some groups, in the order in which they came, and gaps in the place of those that are missing;
-    iterate over it, in one task.
+    iterate over it, in one task. A group that the server takes the listener out of is said by `Left`.
 
     Iteration ends when the server closes normally (1000); it raises `ListenerClosed` when it says not to come
     back, `HandshakeRefused` when it does so on reconnecting, or `UnexpectedFrame`, also for what came already.
@@ -58,7 +58,7 @@ class Listener:
         return self
 
     async def __anext__(self) -> Item:
-        """Wait for the next message or gap."""
+        """Wait for the next message or gap, or for the news that a group was left."""
         try:
             item, position = await self._incoming.receive()
         except trio.EndOfChannel:
@@ -75,7 +75,8 @@ async def open_listener(  # noqa: PLR0913 (an argument for each thing to be said
     url: str,
     groups: Sequence[str],
     *,
-    format: Literal["json", "raw"] = "json",  # noqa: A002 - as the query parameter is called
+    format: FormatName = "json",  # noqa: A002 - as the query parameter is called
+    transport: TransportName = "websocket",
     since: Since = None,
     last: int | None = None,
     reconnect: bool = True,
@@ -97,6 +98,9 @@ async def open_listener(  # noqa: PLR0913 (an argument for each thing to be said
     says that it begins, which goes on after a loss too; so that the count is right, the server is asked for `strict=1`:
     where it would leave out messages it closes the connection (4010). Those of several groups can't be told apart: what
     is missing is not noticed, and nothing goes on where it was.
+
+    With `transport="sse"` it listens by server-sent events, which pass where WebSockets do not, and keeps the same
+    promises. There the raw format has gaps and offsets, of several groups too: their ids tell.
     """
     if isinstance(groups, str) or not groups:
         raise ValueError("groups is a list of at least one group name")
@@ -104,11 +108,10 @@ async def open_listener(  # noqa: PLR0913 (an argument for each thing to be said
     positions = read_since(groups, since)
     wish_of(positions.get(groups[0]), last)  # raises for what can't be meant
     outgoing, incoming = trio.open_memory_channel[Step](settings.max_waiting)
-    reader: Reader = RawReader(groups) if format == "raw" else JsonReader()
-    told_apart = groups if format == "json" or len(groups) == 1 else ()
-    course = Course(told_apart, positions, counts=format == "raw" and len(groups) == 1)
+    way = way_of(transport, format, groups)
+    course = Course(groups if way.tells_groups else (), positions, counts=way.counts)
     beginning = beginning_of(positions.values(), last)
-    wanted = Wanted(groups, reader, course, beginning)
+    wanted = Wanted(groups, way, course, beginning)
     keeper = Keeper(parse_url(url), wanted, settings, reconnect=reconnect, on_lost=on_lost)
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:

@@ -38,15 +38,15 @@ class Target:
         return f"{self.prefix}/publish/{quote(group, safe='')}"
 
     def listen_path(
-        self, groups: Sequence[str], form: str, beginning: Sequence[str] = (), *, strict: bool = False
+        self, endpoint: str, groups: Sequence[str], form: str, beginning: Sequence[str] = (), *, strict: bool = False
     ) -> str:
-        """Return the path and query that listen to `groups` in the format `form`.
+        """Return the path and query that listen to `groups` in the format `form`; the `endpoint` is ws or sse.
 
         `beginning` are the parameters that say where to begin, each as NAME=VALUE.
         """
         asked = [f"group={quote(group, safe='')}" for group in groups]
         query = "&".join([*asked, f"format={form}", *(["strict=1"] if strict else []), *beginning])
-        return f"{self.prefix}/ws?{query}"
+        return f"{self.prefix}/{endpoint}?{query}"
 
     def __str__(self) -> str:
         if self.path is not None:

@@ -91,7 +91,7 @@ def correct(beginning: Beginning, group: str, wish: Wish, at: Position, oldest: 
     """
     if oldest <= beginning.after + 1:
         return beginning
-    if isinstance(wish, Last) or (wish == OLDEST and beginning.gap is None):
+    if isinstance(wish, Last) or wish == OLDEST:  # all that is kept is given: no limit kept anything from it
         return Beginning(oldest - 1)
     if beginning.gap is not None:
         return Beginning(oldest - 1, replace(beginning.gap, last=oldest - 1))

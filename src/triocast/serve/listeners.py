@@ -10,6 +10,7 @@ import os
 import socket
 import ssl
 import stat
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ from triocast.errors import TriocastError
 from triocast.settings import Settings
 from triocast.settings.address import Address, parse_address
 
+# Seconds for which the kernel keeps a connection to itself until its client has said something (Linux; a client of TLS
+# speaks first too). Accepted before, a thousand that come back at once would be read in one turn of the event loop, of
+# 30 ms. A client that stays silent comes in after this time, and has `header_timeout` from then on.
+DEFER = 1
 BACKLOG = 4096  # connections the kernel holds while we are busy; a reconnect storm brings them all at once
 
 Listener = trio.SocketListener | trio.SSLListener[trio.SocketStream]
@@ -77,9 +82,13 @@ async def _open(address: Address) -> list[trio.SocketListener]:
     try:
         if address.path is not None:
             return [await _open_unix(address.path)]
-        return await trio.open_tcp_listeners(address.port, host=address.host, backlog=BACKLOG)
+        listeners = await trio.open_tcp_listeners(address.port, host=address.host, backlog=BACKLOG)
     except OSError as error:
         raise CannotListen(f"can't listen on {address}: {_why(error)}") from error
+    if sys.platform == "linux":
+        for listener in listeners:
+            listener.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER)
+    return listeners
 
 
 async def _open_unix(path: str) -> trio.SocketListener:

@@ -18,6 +18,7 @@ from triocast.extension import Triocast
 from triocast.link.host import Host, open_host
 from triocast.serve.collector import tune_collector
 from triocast.serve.listeners import Listening, open_listeners
+from triocast.serve.pacing import Paced
 from triocast.serve.welcome import welcome
 from triocast.settings import Settings
 from triocast.web.app import create_app
@@ -89,7 +90,7 @@ async def _accept(host: Host, settings: Settings, listening: Sequence[Listening]
         else:
             await host.serve(stream)
 
-    listeners = [each.listener for each in listening]
+    listeners = [Paced(each.listener) for each in listening]
     await trio.serve_listeners(serve_one, listeners, handler_nursery=connections)
 
 

@@ -17,12 +17,11 @@ import trio
 
 from triocast.core.message import Gap, Position
 from triocast.core.recovery import OLDEST
-from triocast.core.wire import Told
+from triocast.core.wire import FormatName, Told
 from triocast.core.wire.format import Format, Joined
 from triocast.core.wire.sse import (
     COMMENT,
-    SSE,
-    SSE_MANY,
+    EVENTS,
     Events,
     chunk,
     close_event,
@@ -68,7 +67,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """What a client listens to: its groups, in the order in which it named them, and where it wants to begin.
+    """What a client listens to: its groups, in the order in which it named them, where it wants to begin, and how it is
+    written to.
 
     A `strict` client is closed instead of missing anything.
     """
@@ -77,6 +77,7 @@ class Listening:
     since: Mapping[str, Position]
     last: int | None = None
     strict: bool = False
+    format: FormatName = "raw"
 
 
 class PortableEvents:
@@ -90,7 +91,8 @@ class PortableEvents:
 
     def __init__(self, call: Call, listening: Listening, settings: Settings, handle: StreamHandle | None) -> None:
         many = len(listening.groups) > 1
-        self.format: Format = SSE_MANY if many else SSE
+        self._with_id, self._without = EVENTS[listening.format]
+        self.format: Format = self._without if many else self._with_id
         self.outlet: Outlet | None = None
         self._handle = handle
         self._call = call
@@ -163,11 +165,11 @@ class PortableEvents:
         for each, following in zip_longest(told, told[1:]):
             before_gap = isinstance(each, Joined) and isinstance(following, Gap)
             if self._known is None:
-                yield b"", SSE_MANY if before_gap else SSE, each
+                yield b"", self._without if before_gap else self._with_id, each
                 continue
             if not before_gap:
                 self._known[each.group] = str(position_of(each))
-            yield id_line(self._known.values()), SSE_MANY, each
+            yield id_line(self._known.values()), self._without, each
 
     async def _comment(self) -> None:
         if self._turn.locked():  # something is being written

@@ -26,7 +26,6 @@ from triocast.web.names import GROUP, asked_group, know_group_names
 
 METHODS = "GET, HEAD, OPTIONS"
 NO_GROUP = "no group: ask for /sse/GROUP, or for /sse?group=A&group=B for several"
-ONE_FORMAT = "server-sent events have one format: leave it out"
 PREFLIGHT = {
     "Access-Control-Allow-Methods": METHODS,
     # What an EventSource sends of itself, and readers that are built on fetch have to ask for.
@@ -102,12 +101,10 @@ def read_listening(group: str | None, query_string: bytes, settings: Settings) -
     groups = query.texts(query_string, "group") if group is None else [group]
     if not any(groups):
         raise BadRequest(NO_GROUP)
-    if query.texts(query_string, "format"):
-        raise BadRequest(ONE_FORMAT)
     check_count(list(dict.fromkeys(groups)), settings)
     for name in groups:
         check_group_name(name)
     asked = read_asked(group, query_string, settings)
     if isinstance(asked, str):
         raise BadRequest(asked)
-    return Listening(asked.groups, asked.since, asked.last, asked.strict)
+    return Listening(asked.groups, asked.since, asked.last, asked.strict, asked.format)

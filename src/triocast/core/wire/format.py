@@ -26,7 +26,16 @@ class Joined:
     client: str
 
 
-Told = Entry | Joined
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The end of a group's stream on one connection that goes on: what came last was `offset`."""
+
+    group: str
+    epoch: str
+    offset: int
+
+
+Told = Entry | Joined | Left
 """What a client can be told of a group."""
 
 

@@ -10,16 +10,19 @@ from base64 import b64encode
 import msgspec
 
 from triocast.core.message import Gap, Kind, Message
-from triocast.core.wire.format import Format, Told
+from triocast.core.wire.format import Format, Left, Told
 
 
 def payload(told: Told) -> str:
-    """Return the JSON object for a message, a gap, or the beginning of a group's stream."""
+    """Return the JSON object for a message, a gap, or the beginning or end of a group's stream."""
     match told:
         case Message():
             return _message(told).decode()
         case Gap():
             return msgspec.json.encode({"group": told.group, "gap": gap_fields(told)}).decode()
+        case Left():
+            left = {"epoch": told.epoch, "offset": told.offset}
+            return msgspec.json.encode({"group": told.group, "left": left}).decode()
         case _:
             joined = {"epoch": told.epoch, "offset": told.offset, "policy": told.policy, "client": told.client}
             return msgspec.json.encode({"group": told.group, "joined": joined}).decode()

@@ -6,13 +6,13 @@ It knows no connection and writes nothing.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
 import msgspec
 
 from triocast.core.message import Gap, Kind, Message, Position
-from triocast.core.wire.format import Format, Told
+from triocast.core.wire.format import Format, Left, Told
 from triocast.core.wire.json import payload as json_payload
 from triocast.errors import Close
 
@@ -23,11 +23,12 @@ COMMENT = b": \n\n"
 class Events(Format):
     """Events with their group's position as `id`; or without, for whoever writes an `id_line` of its own before each.
 
-    A frame is a whole chunk, and one serves all the clients of a format.
+    `write` makes an event without it. A frame is a whole chunk, and one serves all the clients of a format.
     """
 
-    def __init__(self, name: str, *, ids: bool) -> None:
-        super().__init__(name, self._with_id if ids else event, greets=True)
+    def __init__(self, name: str, write: Callable[[Told], bytes], *, ids: bool) -> None:
+        super().__init__(name, self._with_id if ids else write, greets=True)
+        self._write = write
 
     def payload(self, told: Told) -> bytes:
         """Return the event."""
@@ -37,7 +38,7 @@ class Events(Format):
         return chunk(cast("bytes", self.encode(told)))
 
     def _with_id(self, told: Told) -> bytes:
-        return id_line([position_of(told)]) + event(told)
+        return id_line([position_of(told)]) + self._write(told)
 
 
 def position_of(told: Told) -> Position:
@@ -52,11 +53,25 @@ def position_of(told: Told) -> Position:
 
 
 def event(told: Told) -> bytes:
-    """Return an event without `id`; the data of gaps and beginnings is what the JSON format says of them."""
+    """Return an event without `id`, a message's payload in it; of all else, what the JSON format says of it."""
     if isinstance(told, Message):
         return data_event(told.data, binary=told.kind is Kind.BINARY)
-    name = b"gap" if isinstance(told, Gap) else b"join"
-    return b"event: %b\n%b" % (name, _lines(json_payload(told).encode()))
+    return json_event(told)
+
+
+def json_event(told: Told) -> bytes:
+    """Return an event without `id`, whose data is what the JSON format says."""
+    data = _lines(json_payload(told).encode())
+    match told:
+        case Message():
+            return data
+        case Gap():
+            name = b"gap"
+        case Left():
+            name = b"leave"
+        case _:
+            name = b"join"
+    return b"event: %b\n%b" % (name, data)
 
 
 def data_event(data: bytes, *, binary: bool = False) -> bytes:
@@ -90,8 +105,14 @@ def _lines(data: bytes) -> bytes:
     return b"data: %b\n\n" % plain.replace(b"\n", b"\ndata: ")
 
 
-SSE = Events("sse", ids=True)
+SSE = Events("sse", event, ids=True)
 """For clients of one group."""
 
-SSE_MANY = Events("sse-many", ids=False)
+SSE_MANY = Events("sse-many", event, ids=False)
 """For clients of several groups."""
+
+SSE_JSON = Events("sse-json", json_event, ids=True)
+SSE_JSON_MANY = Events("sse-json-many", json_event, ids=False)
+
+EVENTS: Mapping[str, tuple[Events, Events]] = {"raw": (SSE, SSE_MANY), "json": (SSE_JSON, SSE_JSON_MANY)}
+"""What each format that a client can ask for is as events, for those of one group and of several."""

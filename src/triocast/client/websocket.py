@@ -5,12 +5,6 @@ Decides nothing about coming back: it reports how the connection ended.
 
 from __future__ import annotations
 
-import json
-import random
-import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import cast
 
 import h11
@@ -18,74 +12,41 @@ import trio
 import trio_websocket
 import wsproto.utilities
 
-from triocast.client.backoff import BackoffSettings
+from triocast.client.attempt import (
+    ABNORMAL,
+    RECEIVE_BYTES,
+    Deliver,
+    Ended,
+    Opened,
+    error_message,
+    position_header,
+    reach,
+    too_slow,
+)
 from triocast.client.errors import CannotConnect, HandshakeRefused
-from triocast.client.reasons import cannot_reach
-from triocast.client.stream import WatchedStream, dial
+from triocast.client.frames import Reader
+from triocast.client.settings import ListenerSettings
+from triocast.client.stream import WatchedStream
 from triocast.client.target import Target
 from triocast.errors import TriocastError
 
-Dial = Callable[[Target, "ssl.SSLContext | None"], Awaitable[trio.abc.Stream]]
-Deliver = Callable[[str | bytes], Awaitable[object]]
-Opened = Callable[["str | None"], Awaitable[object]]
 
-POSITION = b"triocast-position"  # says where the stream of each group begins
-ABNORMAL = 1006  # RFC 6455, 7.4.1: the connection ended without a close frame
-RECEIVE_BYTES = 64 * 1024  # a message of the largest size is then a few reads, not hundreds
+class WebSocketConnection:
+    """One WebSocket, as `Connection` describes it."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerSettings:
-    """What can be set about a listener; times in seconds, sizes in bytes.
-
-    `max_message` also bounds memory: at most `max_waiting` + 2 messages are held, then TCP holds the server
-    back; of a message in JSON, up to six times as much while it is read.
-    """
-
-    max_message: int = 1024 * 1024  # the server's own default; text is counted in characters
-    max_waiting: int = 16  # rides out a pause of the consumer; 16 MiB of the largest messages
-    connect_timeout: float = 10.0  # for dialling, TLS and the WebSocket handshake together
-    close_timeout: float = 2.0  # for the closing handshake; then the socket is closed all the same
-    ping_interval: float = 20.0  # below the minute or less after which proxies forget idle connections
-    ping_timeout: float = 10.0
-    backoff: BackoffSettings = field(default_factory=BackoffSettings)
-    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
-    ssl_context: ssl.SSLContext | None = None  # None: the system's certificates
-    random: random.Random = field(default_factory=random.Random, repr=False)
-    dial: Dial = dial
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How an established connection ended: its close code (1006 if there was none) and the reason."""
-
-    code: int
-    reason: str
-
-
-class Connection:
-    """A connection attempt and what becomes of it; `run` once, `aclose` from another task."""
-
-    def __init__(self, target: Target, path: str, settings: ListenerSettings, max_frame: int) -> None:
+    def __init__(self, target: Target, path: str, settings: ListenerSettings, reader: Reader) -> None:
         self._target = target
         self._path = path
         self._settings = settings
-        self._max_frame = max_frame
+        self._reader = reader
         self._websocket: trio_websocket.WebSocketConnection | None = None
         self._goodbye: trio.Event | None = None
         self._silent = False
 
     async def run(self, deliver: Deliver, opened: Opened) -> Ended:
-        """Connect, call `opened`, hand every message to `deliver` in order, and return how it ended.
-
-        `opened` is told the answer's header `Triocast-Position`, None if there is none.
-
-        Raises `CannotConnect` or `HandshakeRefused` if there never was a connection, and what `deliver` raises on
-        purpose (`TriocastError`), having said goodbye. When this returns or raises, the socket is closed and no task
-        is left; cancelled, it closes the socket without a closing handshake.
-        """
+        """Run it, with a closing handshake unless cancelled."""
         deadline = trio.current_time() + self._settings.connect_timeout
-        stream = WatchedStream(await self._dial(deadline))
+        stream = WatchedStream(await reach(self._target, self._settings, deadline))
         try:
             return await self._run_on(stream, deliver, opened, deadline)
         finally:
@@ -100,15 +61,6 @@ class Connection:
                 await self._websocket.aclose()
             self._goodbye.set()
 
-    async def _dial(self, deadline: float) -> trio.abc.Stream:
-        try:
-            with trio.fail_at(deadline):
-                return await self._settings.dial(self._target, self._settings.ssl_context)
-        except trio.TooSlowError as error:
-            raise self._too_slow() from error
-        except (OSError, trio.BrokenResourceError) as error:
-            raise cannot_reach(self._target, error) from error
-
     async def _run_on(
         self,
         stream: WatchedStream,
@@ -122,7 +74,7 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 self._websocket = await self._shake_hands(nursery, stream, deadline)
                 stream.handshake_done()
-                await opened(_position(self._websocket.handshake_headers))
+                await opened(position_header(self._websocket.handshake_headers))
                 nursery.start_soon(self._keep_alive, self._websocket, stream)
                 ended = await self._pump(self._websocket, deliver)
                 if self._goodbye is not None:
@@ -152,12 +104,12 @@ class Connection:
                 self._path,
                 extra_headers=[(name.encode(), value.encode()) for name, value in self._settings.headers.items()],
                 message_queue_size=0,
-                max_message_size=self._max_frame,
+                max_message_size=self._reader.max_frame(self._settings.max_message),
                 receive_buffer_size=RECEIVE_BYTES,
             )
         if stream.ended.is_set():
             raise CannotConnect(f"cannot listen at {self._target}: what answers there does not speak WebSocket")
-        raise self._too_slow()
+        raise too_slow(self._target, self._settings)
 
     async def _pump(
         self,
@@ -170,7 +122,7 @@ class Connection:
             except trio_websocket.ConnectionClosed as closed:
                 return self._why(closed.reason)
             try:
-                await deliver(message)
+                await deliver(self._reader.read(message))
             except TriocastError:
                 await self.aclose()
                 raise
@@ -193,28 +145,12 @@ class Connection:
                 self._silent = True
                 await trio.aclose_forcefully(stream)
 
-    def _too_slow(self) -> CannotConnect:
-        return CannotConnect(f"cannot reach {self._target}: no answer in {self._settings.connect_timeout:g} s")
-
     def _translate(self, error: BaseException) -> Exception:
         if isinstance(error, TriocastError):
             return error
         if isinstance(error, trio_websocket.ConnectionRejected):
             return HandshakeRefused(error.status_code, error_message(error.body or b"") or "no WebSocket there")
         return CannotConnect(f"cannot listen at {self._target}: what answers there does not speak WebSocket")
-
-
-def error_message(body: bytes) -> str | None:
-    """Return the message in a server's JSON error, or None if `body` is something else."""
-    try:
-        message = json.loads(body)["error"]["message"]
-    except (ValueError, TypeError, KeyError):
-        return None
-    return message if isinstance(message, str) else None
-
-
-def _position(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
-    return next((value.decode("ascii", "replace") for name, value in headers if name.lower() == POSITION), None)
 
 
 async def _cancel_at_end(stream: WatchedStream, scope: trio.CancelScope) -> None:
