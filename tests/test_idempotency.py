@@ -318,21 +318,31 @@ async def test_the_receipt_of_a_cancelled_first_is_what_it_would_have_been_told(
     assert (repeat.offset, repeat.subscribers, repeat.repeated) == (1, 1, True)
 
 
-async def test_who_waits_for_the_receipt_may_come_and_go(
-    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
-) -> None:
-    stage, engine = await late_stage(nursery)
-    calls = [Call(stage, draft()) for _ in range(4)]
-    await trio.testing.wait_all_tasks_blocked()
-    for call in calls[:3]:
-        call.cancel()
-        await trio.testing.wait_all_tasks_blocked()
-    engine.late.set()
-    await trio.sleep(5)
-    staying = calls[3].result
-    assert isinstance(staying, Receipt)
-    assert (staying.offset, staying.subscribers) == (1, 1)
-    assert await stage.published() == 1
+@pytest.mark.parametrize("seed", range(8))
+def test_who_waits_for_the_receipt_may_come_and_go_and_leaves_nothing(seed: int) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            stage, engine = await late_stage(nursery)
+            engine.late.set()
+            await stage.hub.publish("g", Draft.of("before"))
+            await trio.testing.wait_all_tasks_blocked()
+            engine.late = trio.Event()
+            tasks = trio.lowlevel.current_statistics().tasks_living
+            calls = [Call(stage, draft()) for _ in range(6)]
+            await trio.testing.wait_all_tasks_blocked()
+            for call in calls[:5]:
+                call.cancel()
+                await trio.testing.wait_all_tasks_blocked()
+            engine.late.set()
+            await trio.sleep(5)
+            staying = calls[5].result
+            assert isinstance(staying, Receipt)
+            assert (staying.offset, staying.subscribers) == (2, 1)
+            assert await stage.published() == 2
+            assert trio.lowlevel.current_statistics().tasks_living == tasks
+            nursery.cancel_scope.cancel()
+
+    run_seeded(main, seed=seed)
 
 
 async def test_a_receipt_that_comes_after_the_key_has_expired_is_still_the_repeats(
@@ -382,19 +392,36 @@ async def test_a_hub_that_does_not_run_says_so(autojump_clock: trio.testing.Mock
         await Hub(settings, MemoryEngine(settings)).publish("g", draft())
 
 
-async def test_a_repeat_gets_its_receipt_after_the_hub_was_stopped_and_started(
-    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
-) -> None:
-    stage, _ = await late_stage(nursery)
-    first = Call(stage, draft())
-    await trio.testing.wait_all_tasks_blocked()
-    first.cancel()
+async def test_a_hub_that_was_stopped_answers_no_repeat_until_it_runs_again(stage: Stage) -> None:
+    first = await stage.hub.publish("g", draft())
     stage.hub.stop()
     await trio.testing.wait_all_tasks_blocked()
-    stage.engine.late.set()  # type: ignore[attr-defined]
-    await nursery.start(stage.hub.run)
-    receipt = await stage.hub.publish("g", draft())
-    assert (receipt.offset, receipt.repeated) == (1, True)
+    with pytest.raises(NotRunning):
+        await stage.hub.publish("g", draft())
+    await stage.nursery.start(stage.hub.run)
+    assert await stage.hub.publish("g", draft()) == replace(first, repeated=True)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_first_that_goes_with_its_hub_goes_as_it_was_told_to(seed: int) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            stage, engine = await late_stage(nursery)
+            first = Call(stage, draft())
+            await trio.testing.wait_all_tasks_blocked()
+            stage.hub.stop()
+            for _ in range(seed % 4):
+                await trio.lowlevel.checkpoint()
+            first.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            assert isinstance(first.result, trio.Cancelled | Receipt)
+            engine.late.set()
+            await nursery.start(stage.hub.run)
+            receipt = await stage.hub.publish("g", draft())
+            assert (receipt.offset, receipt.repeated) == (1, True)
+            nursery.cancel_scope.cancel()
+
+    run_seeded(main, seed=seed)
 
 
 class RememberingEngine(MemoryEngine):
