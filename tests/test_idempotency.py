@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triocast import (
@@ -470,6 +470,7 @@ MOVES = st.lists(
 )
 
 
+@settings(deadline=None)  # hours on the virtual clock take their time
 @given(MOVES, st.integers(0, 3), st.booleans())
 def test_each_key_is_published_once_in_its_time(
     moves: list[tuple[str, str, str, int]], seed: int, member: bool
