@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 import trio
@@ -11,7 +12,18 @@ from quart import websocket
 from quart_trio import QuartTrio
 
 import triocast
-from triocast import InvalidGroupName, InvalidMessage, MessageTooLarge, NotRunning, Receipt, Settings, Triocast
+from triocast import (
+    Draft,
+    IdempotencyConflict,
+    InvalidGroupName,
+    InvalidIdempotencyKey,
+    InvalidMessage,
+    MessageTooLarge,
+    NotRunning,
+    Receipt,
+    Settings,
+    Triocast,
+)
 from triocast.testing import Client, Closed, Refused, simulate
 
 
@@ -336,7 +348,9 @@ def test_the_public_names_are_these() -> None:
             "GroupInfo",
             "GroupSettings",
             "History",
+            "IdempotencyConflict",
             "InvalidGroupName",
+            "InvalidIdempotencyKey",
             "InvalidMessage",
             "InvalidPosition",
             "Join",
@@ -353,5 +367,31 @@ def test_the_public_names_are_these() -> None:
             "SettingsError",
             "TooManyConnections",
         ),
-        *("TooManyGroups", "Triocast", "TriocastError", "UnknownOutcome"),
+        *("TooManyGroups", "TooManyKeys", "Triocast", "TriocastError", "UnknownOutcome"),
     }
+
+
+async def test_a_message_with_an_idempotency_key_is_sent_once() -> None:
+    app, push = make_app()
+    async with simulate(app) as world:
+        client = await world.connect("/ws/a")
+        group = push.group("a")
+        first = await group.send("hello", idempotency_key="k")
+        assert not first.repeated
+        for repeat in ("hello", Draft.of("hello"), Draft.of("hello", idempotency_key="k")):
+            assert await group.send(repeat, idempotency_key="k") == replace(first, repeated=True)
+        assert (await group.send(Draft.of("hello", idempotency_key="k"))).repeated
+        assert not (await group.send(Draft.of("hello", idempotency_key="k"), idempotency_key="other")).repeated
+        with pytest.raises(IdempotencyConflict):
+            await group.send("hello", key="EUR", idempotency_key="k")
+        assert (await group.send("end")).offset == 3
+        assert [await client.receive() for _ in range(3)] == ["hello", "hello", "end"]
+
+
+@pytest.mark.parametrize("message", ["text", b"bytes", {"a": 1}, Draft.of("draft")])
+async def test_an_idempotency_key_that_is_none_is_refused(message: object) -> None:
+    app, push = make_app()
+    async with simulate(app):
+        with pytest.raises(InvalidIdempotencyKey):
+            await push.group("a").send(message, idempotency_key="")
+        assert (await push.group("a").info()).offset == 0

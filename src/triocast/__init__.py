@@ -14,7 +14,9 @@ from triocast.errors import Close as Close
 from triocast.errors import ConnectionEnded as ConnectionEnded
 from triocast.errors import EngineError as EngineError
 from triocast.errors import EngineUnavailable as EngineUnavailable
+from triocast.errors import IdempotencyConflict as IdempotencyConflict
 from triocast.errors import InvalidGroupName as InvalidGroupName
+from triocast.errors import InvalidIdempotencyKey as InvalidIdempotencyKey
 from triocast.errors import InvalidMessage as InvalidMessage
 from triocast.errors import InvalidPosition as InvalidPosition
 from triocast.errors import MessageTooLarge as MessageTooLarge
@@ -23,6 +25,7 @@ from triocast.errors import Overloaded as Overloaded
 from triocast.errors import SettingsError as SettingsError
 from triocast.errors import TooManyConnections as TooManyConnections
 from triocast.errors import TooManyGroups as TooManyGroups
+from triocast.errors import TooManyKeys as TooManyKeys
 from triocast.errors import TriocastError as TriocastError
 from triocast.errors import UnknownOutcome as UnknownOutcome
 from triocast.extension import GroupHandle as GroupHandle

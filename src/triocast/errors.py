@@ -42,6 +42,20 @@ class InvalidPosition(TriocastError, ValueError):
     status = 400
 
 
+class InvalidIdempotencyKey(TriocastError, ValueError):
+    """The text can't be an idempotency key; nothing was published."""
+
+    code = "invalid_idempotency_key"
+    status = 400
+
+
+class IdempotencyConflict(TriocastError, ValueError):
+    """The group was given another message with this idempotency key; the caller's fault, nothing was published."""
+
+    code = "idempotency_conflict"
+    status = 422
+
+
 class UnsupportedKind(TriocastError, ValueError):
     """The content type names no kind of message: neither text, json nor binary."""
 
@@ -67,6 +81,14 @@ class TooManyConnections(TriocastError):
     """`max_connections` clients are connected; try again later, or raise the limit."""
 
     code = "too_many_connections"
+    status = 503
+    temporary = True
+
+
+class TooManyKeys(TriocastError):
+    """As many idempotency keys are remembered as `idempotency_keys` allows; nothing was published, try again later."""
+
+    code = "too_many_keys"
     status = 503
     temporary = True
 

@@ -68,14 +68,20 @@ class GroupHandle:
         """
         await connection.leave(self.name)
 
-    async def send(self, message: object, *, key: str | None = None) -> Receipt:
+    async def send(self, message: object, *, key: str | None = None, idempotency_key: str | None = None) -> Receipt:
         """Publish `message` to all members: `str` as text, `bytes` as binary, anything else as JSON.
 
         Waits while the group's inbox is full; cancelled there, nothing was published. Returns a receipt once the
-        members are being told; never waits for one of them. Raises `InvalidMessage`, `MessageTooLarge`,
-        `EngineError`. From a thread: `trio.from_thread.run(group.send, message)`.
+        members are being told; never waits for one of them.
+
+        With an `idempotency_key` the group is given the message once, however often this is called within 300 seconds:
+        a repeat waits for the first, publishes nothing and returns its receipt, as `repeated`.
+
+        Raises `InvalidMessage`, `MessageTooLarge`, `EngineError`; with an idempotency key also `InvalidIdempotencyKey`,
+        `IdempotencyConflict` if it came with another message before, and `TooManyKeys`. From a thread:
+        `trio.from_thread.run(group.send, message)`.
         """
-        draft = Draft.of(message, key=key)
+        draft = Draft.of(message, key=key, idempotency_key=idempotency_key)
         # A handler that sends in a loop must not be faster than the tasks that write to its clients.
         await trio.lowlevel.checkpoint()
         return await self._hub.publish(self.name, draft)

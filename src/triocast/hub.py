@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from heapq import nsmallest
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from triocast.engines import Engine, Published
 from triocast.errors import RESTART, Close, EngineError, NotRunning, ShuttingDown, TooManyConnections
 from triocast.group import Group, GroupInfo
 from triocast.history import PAGE, History, read_history
+from triocast.idempotency import Once
 from triocast.meters import Meters
 from triocast.pins import Pins
 from triocast.settings import Settings
@@ -53,6 +55,7 @@ class Hub:
         self._stopped = trio.Event()
         self._ended = trio.Event()
         self._pins = Pins(settings.pinned_bytes)
+        self._once = Once(settings.idempotency_keys)
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else "running" if self.running else "not running"
@@ -68,6 +71,11 @@ class Hub:
         """How many clients are connected."""
         return len(self._connections)
 
+    @property
+    def idempotency_keys(self) -> int:
+        """How many idempotency keys are remembered here."""
+        return len(self._once)
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `stop` is called or the task is cancelled; ready once `task_status.started()` is called."""
         self.draining = False
@@ -76,6 +84,8 @@ class Hub:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.engine.run)
             nursery.start_soon(self._cut_off_the_late)
+            if not self.engine.remembers:
+                nursery.start_soon(self._once.run)
             self._nursery = nursery
             task_status.started()
             try:
@@ -180,23 +190,43 @@ class Hub:
         While the group's inbox is full, or one of its members too far behind with policy `block`, the call waits;
         cancelled there, nothing was published, and later it was. Raises `InvalidGroupName`, `MessageTooLarge`,
         `EngineError`, and `Overloaded` when it has waited for `block_timeout`.
+
+        A draft with an idempotency key is published once: a repeat is answered with the first receipt, as
+        `idempotency.Once` has it.
         """
+        if draft.idempotency_key is not None and not self.engine.remembers:
+            return await self._publish_once(name, draft.idempotency_key, draft)
         published = await self._publish(name, draft)
         position, audience = published.position, published.audience
-        if audience is not None:
-            return Receipt(
-                name, position.epoch, position.offset, audience.subscribers, audience.behind, approximate=True
-            )
-        group = self._groups.get(name)
-        if group is None:
-            await trio.lowlevel.checkpoint()  # who publishes to nobody in a loop must not keep others from joining
-            return Receipt(name, position.epoch, position.offset, 0, 0)
-        return await group.receipt(position)
+        if audience is None:
+            return await self._receipt(name, position)
+        counts = audience.subscribers, audience.behind
+        return Receipt(name, position.epoch, position.offset, *counts, approximate=True, repeated=published.repeated)
 
     async def post(self, name: str, draft: Draft) -> Position:
         """Publish as `publish` does, for whoever wants no receipt: returns once the message has its position, so that
         what is posted next can be told to members together with it."""
+        if draft.idempotency_key is not None:
+            receipt = await self.publish(name, draft)
+            return Position(receipt.epoch, receipt.offset)
         return (await self._publish(name, draft)).position
+
+    async def _publish_once(self, name: str, key: str, draft: Draft) -> Receipt:
+        self._running()
+
+        async def publish() -> Position:
+            return (await self._publish(name, draft)).position
+
+        receive = partial(self._receipt, name)
+        receipt = await self._once.publish((name, key), draft, publish, receive, self._start_if_running)
+        if receipt.repeated:
+            self.meters.of(name).repeat()
+        return receipt
+
+    def _receipt(self, name: str, position: Position) -> Awaitable[Receipt]:
+        """Say who is told of the message at `position`, once that is known. Not async: every publish comes by."""
+        group = self._groups.get(name)
+        return _told_to_nobody(name, position) if group is None else group.receipt(position)
 
     async def _publish(self, name: str, draft: Draft) -> Published:
         check_group_name(name)
@@ -208,7 +238,11 @@ class Hub:
                 published = await self.engine.publish(name, draft)
         else:
             published = await self.engine.publish(name, draft)
-        self.meters.of(name).publish(len(draft.data))
+        traffic = self.meters.of(name)
+        if published.repeated:
+            traffic.repeat()
+        else:
+            traffic.publish(len(draft.data))
         return published
 
     async def info(self, name: str) -> GroupInfo:
@@ -244,6 +278,10 @@ class Hub:
     def groups(self) -> int:
         """How many groups have members here."""
         return len(self._groups)
+
+    def _start_if_running(self, task: Callable[..., Awaitable[None]], *args: object) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(task, *args)
 
     def _running(self) -> trio.Nursery:
         if self._nursery is None:
@@ -284,3 +322,8 @@ class Hub:
                 return
             del self._ending[client]
             client.abort()
+
+
+async def _told_to_nobody(name: str, position: Position) -> Receipt:
+    await trio.lowlevel.checkpoint()  # who publishes to nobody in a loop must not keep others from joining
+    return Receipt(name, position.epoch, position.offset, 0, 0)

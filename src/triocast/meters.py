@@ -59,11 +59,12 @@ class Histogram:
 class Traffic:
     """What went through the groups of one namespace; bytes are those of payloads."""
 
-    __slots__ = ("delivered", "delivered_bytes", "dropped", "published", "published_bytes")
+    __slots__ = ("delivered", "delivered_bytes", "dropped", "published", "published_bytes", "repeated")
 
     def __init__(self) -> None:
         self.published = 0
         self.published_bytes = 0
+        self.repeated = 0
         self.delivered = 0
         self.delivered_bytes = 0
         self.dropped: Counter[str] = Counter()
@@ -72,6 +73,10 @@ class Traffic:
         """A message of `size` bytes was published by this process."""
         self.published += 1
         self.published_bytes += size
+
+    def repeat(self) -> None:
+        """A publish was answered with the receipt of an earlier one."""
+        self.repeated += 1
 
     def deliver(self, entries: Iterable[Entry], members: int = 1) -> None:
         """Each of `members` was given `entries`, of which messages count and gaps do not."""

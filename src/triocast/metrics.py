@@ -96,6 +96,9 @@ class HubCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Give every metric, as it is now."""
         yield GaugeMetricFamily("triocast_connections", "Clients that are connected.", self._hub.connections)
+        yield GaugeMetricFamily(
+            "triocast_idempotency_keys", "Idempotency keys that this process remembers.", self._hub.idempotency_keys
+        )
         yield from self._presence()
         yield from self._traffic()
         yield self._evictions()
@@ -127,6 +130,7 @@ class HubCollector(Collector):
         for name, text, attribute in (
             ("published_messages", "Messages published by this process.", "published"),
             ("published_bytes", "Bytes of payload published by this process.", "published_bytes"),
+            ("repeated_messages", "Publishes whose idempotency key had been used: not published again.", "repeated"),
             ("delivered_messages", "Messages given to members, each as often as it was given.", "delivered"),
             ("delivered_bytes", "Bytes of payload given to members.", "delivered_bytes"),
         ):

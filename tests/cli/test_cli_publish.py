@@ -8,9 +8,13 @@ import socketserver
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler
 
 import pytest
+
+from triocast.cli.publisher import PAUSES, TEXT, AnswerLost, Publisher
+from triocast.client.target import parse_url
 
 PATIENCE = 30
 
@@ -203,6 +207,83 @@ def test_what_the_server_says_is_said_and_the_exit_code_is_1(answer, told, serve
     assert told in err
     assert len(err.splitlines()) == 1
     assert len(server.requests) == 1
+
+
+LOST = (None, b"", {})
+UNKNOWN = refusal(503, "unknown_outcome", "the engine's answer was lost", **{"Retry-After": "1"})
+
+
+@pytest.mark.parametrize("lost", [LOST, UNKNOWN])
+def test_with_an_idempotency_key_an_answer_that_is_lost_is_asked_for_again(lost, server):
+    server.answers = [lost]
+    code, out, err = publish(server, "chat", "x", "--idempotency-key", "a/b+c")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["offset"] == 2
+    assert [path for path, _, _ in server.requests] == ["/publish/chat?idempotency_key=a%2Fb%2Bc"] * 2
+    assert server.bodies == [b"x"] * 2
+
+
+def test_without_one_it_is_not_and_what_is_known_is_said(server):
+    server.answers = [UNKNOWN]
+    code, out, err = publish(server, "chat", "x")
+    assert (code, out) == (1, "")
+    assert "does not know whether the message was published: the engine's answer was lost" in err
+    assert [path for path, _, _ in server.requests] == ["/publish/chat"]
+
+
+def test_what_is_refused_is_not_asked_for_again(server):
+    server.answers = [refusal(422, "idempotency_conflict", "this key came with another message")]
+    code, _, err = publish(server, "chat", "x", "--idempotency-key", "k")
+    assert code == 1
+    assert "this key came with another message" in err
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "later", [LOST, refusal(503, "shutting_down", "the server is leaving", **{"Retry-After": "1"})]
+)
+def test_an_answer_that_stays_lost_is_not_taken_for_a_refusal(later, server):
+    server.answers = [LOST, later, later, later]
+    waited = []
+    target = parse_url("http://{}:{}".format(*server.server_address))
+    with closing(Publisher(target, None, PATIENCE, sleep=waited.append)) as publisher:
+        with pytest.raises(AnswerLost, match="may have been published or not"):
+            publisher.publish("chat", b"x", TEXT, "k")
+        assert len(server.requests) == 1 + len(PAUSES)
+        assert tuple(waited) == PAUSES
+
+
+def test_a_server_that_is_away_for_a_moment_is_asked_when_it_is_back(unix_server):
+    here = unix_server.server_address
+    moves = iter([(here, here + ".away"), (here + ".away", here)])
+    unix_server.answers = [LOST]
+    unix_server.hang_up = True
+
+    def sleep(_seconds):
+        os.rename(*next(moves))
+
+    with closing(Publisher(parse_url(f"unix:{here}"), None, PATIENCE, sleep=sleep)) as publisher:
+        assert publisher.publish("chat", b"x", TEXT, "k").offset == 2
+
+
+def test_lines_have_keys_of_their_own_the_same_each_time(server):
+    publish(server, "chat", "--idempotency-key", "job", given=b"one\ntwo\n")
+    assert [path.partition("=")[2] for path, _, _ in server.requests] == ["job%3A1", "job%3A2"]
+
+
+def test_a_receipt_of_an_earlier_publish_says_so(server):
+    told = {"group": "chat", "epoch": "e", "offset": 1, "subscribers": 3, "behind": 0, "repeated": True}
+    server.answers = [(200, json.dumps(told).encode(), {})] * 2
+    assert json.loads(publish(server, "chat", "x")[1]) == told
+    out = publish(server, "chat", "x", "--output", "text")[1]
+    assert out == "sent before to chat at offset 1: 3 subscribers, 0 behind\n"
+
+
+def test_a_bad_idempotency_key_is_refused_before_anything_is_sent(server):
+    code, _, err = publish(server, "chat", "x", "--idempotency-key", "a b")
+    assert code != 0
+    assert "1 to 255 printable ASCII characters without spaces" in err
+    assert server.requests == []
 
 
 def test_a_server_that_hangs_up_between_messages_gets_a_new_connection(server):

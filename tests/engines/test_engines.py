@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -10,7 +11,7 @@ import trio
 import trio.testing
 
 from tests.engines.unkind import UnkindEngine
-from triocast import Draft, Gap, GapReason, Message, Position, Receipt, Settings
+from triocast import Draft, Gap, GapReason, IdempotencyConflict, Message, Position, Receipt, Settings
 from triocast.connection import open_connection
 from triocast.engines import Engine, Page
 from triocast.engines.memory import MemoryEngine
@@ -258,3 +259,31 @@ async def test_the_unkind_engine_is_unkind(autojump_clock: trio.testing.MockCloc
     assert len(set(got)) < len(got)
     assert engine.lost > 0
     assert set(range(1, 400)) - set(got)
+
+
+async def test_of_all_with_one_idempotency_key_a_group_is_given_one(
+    make_engine: MakeEngine, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    settings = Settings()
+    hub = Hub(settings, make_engine(settings))
+    await nursery.start(hub.run)
+    client = MemoryTransport()
+    await nursery.start(member, hub, "g", client)
+    receipts: list[Receipt] = []
+
+    async def publish() -> None:
+        receipts.append(await hub.publish("g", Draft.of("paid", idempotency_key="order-7")))
+
+    async with trio.open_nursery() as publishers:
+        for _ in range(5):
+            publishers.start_soon(publish)
+    await publish()
+    assert len({replace(receipt, repeated=False) for receipt in receipts}) == 1
+    assert sorted(receipt.repeated for receipt in receipts) == [False, *[True] * 5]
+    for other in (Draft.of("unpaid", idempotency_key="order-7"), Draft.of(b"paid", idempotency_key="order-7")):
+        with pytest.raises(IdempotencyConflict):
+            await hub.publish("g", other)
+    assert (await hub.publish("another", Draft.of("unpaid", idempotency_key="order-7"))).offset == 1
+    assert (await hub.publish("g", Draft.of("paid"))).offset == 2
+    await trio.testing.wait_all_tasks_blocked()
+    assert seen(client) == [1, 2]

@@ -27,6 +27,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "max_connections",
             "max_groups_per_connection",
             "max_handshakes",
+            "idempotency_keys",
             "max_inbound",
             "max_inbound_bytes",
             "max_header",

@@ -16,7 +16,7 @@ import click
 
 from triocast.cli.publisher import BINARY, JSON, TEXT, Publisher, Receipt
 from triocast.client.target import parse_url
-from triocast.core.names import check_group_name
+from triocast.core.names import check_group_name, check_idempotency_key
 from triocast.errors import MessageTooLarge, TriocastError
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -48,6 +48,12 @@ url_option = click.option(
 @click.option("--json", "as_json", is_flag=True, help="Messages are JSON, not text.")
 @click.option("--binary", metavar="FILE", help="Send this file ('-': all of standard input) as one binary message.")
 @click.option(
+    "--idempotency-key",
+    metavar="KEY",
+    help="Publish once, however often this is run within 5 minutes; an answer that is lost is asked for again. "
+    "Of several lines, the first has KEY:1, the second KEY:2.",
+)
+@click.option(
     "--output",
     type=click.Choice(["auto", "text", "json"]),
     default="auto",
@@ -71,6 +77,7 @@ def publish(  # noqa: PLR0913 (an argument for each option)
     api_key: str | None,
     as_json: bool,
     binary: str | None,
+    idempotency_key: str | None,
     output: str,
     quiet: bool,
     timeout: float,
@@ -86,22 +93,30 @@ def publish(  # noqa: PLR0913 (an argument for each option)
       triocast publish --json prices:eur '{"bid": 1.08}'
       tail -f app.log | triocast publish logs
       triocast publish camera --binary picture.jpg
+      triocast publish orders 'order 7: paid' --idempotency-key order-7-paid
 
     To see what arrives: triocast listen GROUP. Without this command: curl -d hello URL/publish/GROUP
     """
     if binary is not None and (message is not None or as_json):
         raise click.UsageError("--binary goes neither with MESSAGE nor with --json")
     check_group_name(group)
+    if idempotency_key is not None:
+        check_idempotency_key(idempotency_key)
     tell = _teller("quiet" if quiet else output)
     content_type = BINARY if binary is not None else JSON if as_json else TEXT
     with closing(Publisher(parse_url(url), api_key, timeout)) as publisher:
         for number, data in _messages(message, binary):
             try:
-                tell(publisher.publish(group, data, content_type))
+                tell(publisher.publish(group, data, content_type, _key_of(idempotency_key, number)))
             except TriocastError as error:
                 if number is None:
                     raise
                 raise click.ClickException(f"line {number}: {error}") from error
+
+
+def _key_of(idempotency_key: str | None, number: int | None) -> str | None:
+    """Return the idempotency key of a message, or of a line: the same when the same input is sent again."""
+    return idempotency_key if idempotency_key is None or number is None else f"{idempotency_key}:{number}"
 
 
 def _messages(message: str | None, binary: str | None) -> Iterator[tuple[int | None, bytes]]:
@@ -155,10 +170,11 @@ def _teller(output: str) -> Callable[[Receipt], None]:
 def _as_text(receipt: Receipt) -> str:
     plural = "" if receipt.subscribers == 1 else "s"
     return (
-        f"sent to {receipt.group} at offset {receipt.offset}: "
+        f"sent {'before ' if receipt.repeated else ''}to {receipt.group} at offset {receipt.offset}: "
         f"{receipt.subscribers} subscriber{plural}, {receipt.behind} behind"
     )
 
 
 def _as_json(receipt: Receipt) -> str:
-    return json.dumps(asdict(receipt), ensure_ascii=False, separators=(",", ":"))
+    told = {name: value for name, value in asdict(receipt).items() if value is not False}
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":"))

@@ -11,6 +11,8 @@ import json
 import select
 import socket
 import ssl
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,13 +20,18 @@ from typing import Any
 from triocast.client.attempt import error_message
 from triocast.client.reasons import cannot_reach, why
 from triocast.client.target import Target
-from triocast.errors import TriocastError
+from triocast.errors import TriocastError, UnknownOutcome
 
 # An answer is a receipt or an error, both a few hundred bytes; a page from something else is cut here.
 MAX_ANSWER = 64 * 1024
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
 BINARY = "application/octet-stream"
+
+
+# Seconds before a message whose answer was lost is sent again: at once, since most connections break alone; then with
+# time for a server to restart.
+PAUSES = (0.0, 1.0, 3.0)
 
 
 class PublishRefused(TriocastError):
@@ -34,7 +41,8 @@ class PublishRefused(TriocastError):
 
 
 class AnswerLost(TriocastError):
-    """The connection broke after the message was sent: unlike `PublishRefused`, it may have been published."""
+    """The connection broke after the message was sent, or the server does not know either: unlike with
+    `PublishRefused`, it may have been published."""
 
     code = "answer_lost"
 
@@ -48,33 +56,59 @@ class Receipt:
     offset: int
     subscribers: int
     behind: int
+    approximate: bool = False
+    repeated: bool = False
 
 
 class Publisher:
     """Publishes messages to one server; `close` it at the end."""
 
-    def __init__(self, target: Target, api_key: str | None, timeout: float) -> None:
+    def __init__(
+        self, target: Target, api_key: str | None, timeout: float, *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self._target = target
         self._headers = {"Accept": JSON, "Host": target.host_header}
         if api_key is not None:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._connection = _connection(target, timeout)
+        self._sleep = sleep
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
 
-    def publish(self, group: str, message: bytes, content_type: str) -> Receipt:
+    def publish(self, group: str, message: bytes, content_type: str, idempotency_key: str | None = None) -> Receipt:
         """Publish `message` and return its receipt.
 
+        Without an idempotency key nothing is sent twice. With one, a message whose answer was lost is sent again, a
+        few times: the server publishes it once.
+
         Raises `CannotConnect`, `PublishRefused`, or `AnswerLost` if it is not known whether it was published.
-        Nothing is sent twice.
         """
+        path = self._target.publish_path(group, idempotency_key)
+        try:
+            return self._publish(path, message, content_type)
+        except AnswerLost as lost:
+            if idempotency_key is None:
+                raise
+            return self._publish_again(path, message, content_type, lost)
+
+    def _publish_again(self, path: str, message: bytes, content_type: str, lost: AnswerLost) -> Receipt:
+        error: TriocastError = lost
+        for pause in PAUSES:
+            self._sleep(pause)
+            try:
+                return self._publish(path, message, content_type)
+            except TriocastError as again:
+                error = again
+        raise lost from error  # whatever was said since then, the message may have been published before
+
+    def _publish(self, path: str, message: bytes, content_type: str) -> Receipt:
         self._connect()
         headers = self._headers | {"Content-Type": content_type}
         # A server that refuses a big message answers and stops reading: what it says is in its answer.
         with suppress(http.client.HTTPException, OSError):
-            self._connection.request("POST", self._target.publish_path(group), message, headers)
+            self._connection.request("POST", path, message, headers)
         return self._receipt()
 
     def _connect(self) -> None:
@@ -100,6 +134,8 @@ class Publisher:
         if response.status == 200 and (receipt := _parse(body)) is not None:
             return receipt
         self._connection.close()
+        if _code(body) == UnknownOutcome.code:
+            raise AnswerLost(f"{self._target} does not know whether the message was published: {error_message(body)}")
         raise PublishRefused(_refusal(self._target, response, body))
 
 
@@ -134,7 +170,15 @@ class _UnixConnection(http.client.HTTPConnection):
 def _parse(body: bytes) -> Receipt | None:
     try:
         told: Any = json.loads(body)
-        return Receipt(**{name: told[name] for name in Receipt.__slots__})
+        return Receipt(**{name: told[name] for name in Receipt.__slots__ if name in told})
+    except (ValueError, TypeError):
+        return None
+
+
+def _code(body: bytes) -> object:
+    """Return the code in a server's JSON error, or None if `body` is something else."""
+    try:
+        return json.loads(body)["error"]["code"]
     except (ValueError, TypeError, KeyError):
         return None
 

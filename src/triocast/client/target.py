@@ -33,9 +33,10 @@ class Target:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.path is not None or self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
-    def publish_path(self, group: str) -> str:
-        """Return the path that publishes to `group`."""
-        return f"{self.prefix}/publish/{quote(group, safe='')}"
+    def publish_path(self, group: str, idempotency_key: str | None = None) -> str:
+        """Return the path and query that publish to `group`."""
+        query = "" if idempotency_key is None else f"?idempotency_key={quote(idempotency_key, safe='')}"
+        return f"{self.prefix}/publish/{quote(group, safe='')}{query}"
 
     def listen_path(
         self, endpoint: str, groups: Sequence[str], form: str, beginning: Sequence[str] = (), *, strict: bool = False

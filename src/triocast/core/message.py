@@ -6,12 +6,13 @@ Nothing here decides anything about delivery.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, TypeVar, cast
 
 import msgspec
 
+from triocast.core.names import check_idempotency_key
 from triocast.errors import InvalidMessage, MessageTooLarge
 
 OVERHEAD = 64  # what a message weighs beside its payload and key: roughly the objects that hold them
@@ -51,23 +52,32 @@ class Draft:
     idempotency_key: str | None = None
 
     @classmethod
-    def of(cls, value: object, *, key: str | None = None) -> Draft:
+    def of(cls, value: object, *, key: str | None = None, idempotency_key: str | None = None) -> Draft:
         """Make a draft of a Python value: `str` is text, `bytes` is binary, a draft is checked, the rest becomes json.
 
-        Raises `InvalidMessage` for what neither UTF-8 nor JSON can say.
+        Raises `InvalidMessage` for what neither UTF-8 nor JSON can say, and `InvalidIdempotencyKey`.
         """
+        if isinstance(value, Draft):
+            return cls._checked(value, key, idempotency_key)
+        if idempotency_key is not None:
+            check_idempotency_key(idempotency_key)
         try:
             match value:
-                case Draft():  # made by hand: a group must not fail on it later
-                    return cls.parse(value.kind, value.data, key=key or value.key)
                 case str():
-                    return cls(Kind.TEXT, value.encode(), key)
+                    return cls(Kind.TEXT, value.encode(), key, idempotency_key)
                 case bytes() | bytearray() | memoryview():
-                    return cls(Kind.BINARY, bytes(value), key)
+                    return cls(Kind.BINARY, bytes(value), key, idempotency_key)
                 case _:
-                    return cls(Kind.JSON, msgspec.json.encode(value), key)
+                    return cls(Kind.JSON, msgspec.json.encode(value), key, idempotency_key)
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidMessage(f"a {type(value).__name__} can't be sent as a message: {error}") from error
+
+    @classmethod
+    def _checked(cls, draft: Draft, key: str | None, idempotency_key: str | None) -> Draft:
+        """Look at a draft made by hand: a group must not fail on it later."""
+        checked = cls.parse(draft.kind, draft.data, key=key or draft.key)
+        once = draft.idempotency_key if idempotency_key is None else idempotency_key
+        return checked if once is None else replace(checked, idempotency_key=check_idempotency_key(once))
 
     @classmethod
     def parse(cls, kind: Kind, data: bytes, *, key: str | None = None) -> Draft:
@@ -170,7 +180,8 @@ class Receipt:
     """What a publisher learns: where its message stands, how many subscribers the group had just before, and how many
     of them were still busy with earlier messages.
 
-    `approximate` counts are those of all processes, as each has last reported them.
+    `approximate` counts are those of all processes, as each has last reported them. A `repeated` receipt is that of an
+    earlier publish with the same idempotency key: nothing was published now.
     """
 
     group: str
@@ -179,6 +190,7 @@ class Receipt:
     subscribers: int
     behind: int
     approximate: bool = False
+    repeated: bool = False
 
 
 def _check_text(data: bytes) -> None:

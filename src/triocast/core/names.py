@@ -1,10 +1,10 @@
-"""What may be a group's name, and which namespace it belongs to."""
+"""What may be a group's name, which namespace it belongs to, and what may be an idempotency key."""
 
 from __future__ import annotations
 
 import re
 
-from triocast.errors import InvalidGroupName
+from triocast.errors import InvalidGroupName, InvalidIdempotencyKey
 
 MAX_NAME = 255  # the limit that Centrifuge SDKs know; a name is also a metric's exemplar and a log field
 RULE = (
@@ -12,7 +12,12 @@ RULE = (
     "what stands before its first ':' is its namespace"
 )
 
+MAX_IDEMPOTENCY_KEY = 255  # characters; a UUID has 36, a digest in hexadecimal 64 or 128
+# Without spaces, so that a plus sign that a query turned into one is noticed, and not a key of its own.
+IDEMPOTENCY_RULE = f"an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY} printable ASCII characters without spaces"
+
 _NAME = re.compile(r"[!-~]{1,255}", re.ASCII)
+_IDEMPOTENCY_KEY = re.compile(rf"[!-~]{{1,{MAX_IDEMPOTENCY_KEY}}}", re.ASCII)
 _FORBIDDEN = frozenset("/*&{}")
 
 
@@ -22,14 +27,26 @@ def check_group_name(name: str) -> str:
     Raises `InvalidGroupName`, whose message quotes the rule.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name) or not _FORBIDDEN.isdisjoint(name):
-        shown = ascii(name)
-        if len(shown) > 80:
-            shown = shown[:77] + "..."
-        raise InvalidGroupName(f"{shown} is not a group name: {RULE}")
+        raise InvalidGroupName(f"{_shown(name)} is not a group name: {RULE}")
     return name
+
+
+def check_idempotency_key(key: str) -> str:
+    """Return `key` if it may be an idempotency key.
+
+    Raises `InvalidIdempotencyKey`, whose message quotes the rule.
+    """
+    if not isinstance(key, str) or not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidIdempotencyKey(f"{_shown(key)} is not an idempotency key: {IDEMPOTENCY_RULE}")
+    return key
 
 
 def namespace_of(name: str) -> str:
     """Return what stands before the first `:`; a name without one belongs to the namespace `""`."""
     namespace, colon, _ = name.partition(":")
     return namespace if colon else ""
+
+
+def _shown(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -36,10 +36,14 @@ class Audience:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Where a message stands; and to whom it goes, where the engine knows other processes."""
+    """Where a message stands; and to whom it goes, where the engine knows other processes.
+
+    `repeated` is said by an engine that `remembers`: nothing was published now, and this is what was said then.
+    """
 
     position: Position
     audience: Audience | None = None
+    repeated: bool = False
 
 
 class Engine(Protocol):
@@ -48,6 +52,12 @@ class Engine(Protocol):
     name: str
     at_once: bool
     """Whether a message is in the inbox once `publish` returns; else one that fails to come is fetched."""
+
+    remembers: bool
+    """Whether it knows by itself what was published with which idempotency key; else the hub does, for this process.
+
+    One that knows other processes, or that raises `UnknownOutcome`, has to.
+    """
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Live in the hub's nursery until cancelled; ready once `task_status.started()` is called."""
@@ -63,7 +73,8 @@ class Engine(Protocol):
         """Give the draft its position and keep it.
 
         Waits for a place in the inbox first; refused or cancelled there, nothing was published. From then on it was,
-        whatever becomes of the caller. Raises `EngineError` if that can't be known.
+        whatever becomes of the caller. Raises `EngineError` if that can't be known. One that `remembers` also raises
+        `IdempotencyConflict` and `TooManyKeys`, and publishes nothing then.
         """
 
     async def fetch(self, group: str, after: int, limit: int) -> Page:

@@ -38,6 +38,7 @@ class MemoryEngine:
 
     name = "memory"
     at_once = True
+    remembers = False
 
     def __init__(self, settings: Settings, *, new_epoch: Callable[[], str] = random_epoch) -> None:
         self._settings = settings

@@ -129,6 +129,12 @@ class Settings(GroupSettings):
     max_groups: Annotated[
         Count, Meta(description="groups whose position is remembered while nobody is in them; about 50 MB")
     ] = 100_000
+    idempotency_keys: Annotated[
+        Count,
+        Meta(
+            description="idempotency keys remembered, each for 300 s; about 60 MB; one more, and its publish is refused"
+        ),
+    ] = 100_000
     history_memory: Annotated[
         Count,
         Meta(description="bytes of history of all groups together; beyond it the longest silent group loses its own"),

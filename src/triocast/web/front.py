@@ -19,7 +19,7 @@ from triocast.web.errors import http_error, our_error
 from triocast.web.gate import App, Scope, Send, send_answer
 from triocast.web.guard import denied
 from triocast.web.limits import BoundedBody, ClientGone, Reply, refuse
-from triocast.web.publish import Denied, publish
+from triocast.web.publish import Denied, publish, shown
 
 _HEAD = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 
@@ -59,7 +59,7 @@ class PublishFront:
         """Return the receipt as JSON, or the answer that says what is wrong."""
         try:
             receipt = await publish(self._push, scope, scope["path"][len(self._prefix) :], body.read)
-            return msgspec.json.encode(receipt)
+            return msgspec.json.encode(shown(receipt))
         except Denied as error:
             return denied(error.denial)
         except TriocastError as error:

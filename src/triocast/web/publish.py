@@ -13,7 +13,7 @@ from werkzeug.exceptions import BadRequest, MethodNotAllowed
 
 from triocast.core.access import Denial, deny_publish
 from triocast.core.message import Draft, Receipt
-from triocast.core.names import check_group_name
+from triocast.core.names import check_group_name, check_idempotency_key
 from triocast.errors import UnsupportedKind
 from triocast.extension import Triocast
 from triocast.web import query
@@ -44,9 +44,27 @@ async def publish(push: Triocast, scope: Any, group: str, body: Callable[[], Awa
     if denial is not None:
         raise Denied(denial)
     check_group_name(group)
-    key = _key(scope["query_string"])
+    key, idempotency_key = _options(scope["query_string"])
     draft = await _draft(scope, body)
-    return await push.hub.publish(group, draft if key is None else replace(draft, key=key))
+    if key is not None or idempotency_key is not None:
+        draft = replace(draft, key=key, idempotency_key=idempotency_key)
+    return await push.hub.publish(group, draft)
+
+
+def shown(receipt: Receipt) -> dict[str, object]:
+    """Return a receipt as JSON has it: `approximate` and `repeated` only where they are true."""
+    told: dict[str, object] = {
+        "group": receipt.group,
+        "epoch": receipt.epoch,
+        "offset": receipt.offset,
+        "subscribers": receipt.subscribers,
+        "behind": receipt.behind,
+    }
+    if receipt.approximate:
+        told["approximate"] = True
+    if receipt.repeated:
+        told["repeated"] = True
+    return told
 
 
 def publish_routes(push: Triocast, name: str = "triocast_publish") -> Blueprint:
@@ -61,7 +79,7 @@ def publish_routes(push: Triocast, name: str = "triocast_publish") -> Blueprint:
 
     @blueprint.route(f"/publish/{GROUP}", methods=["GET", "POST"])
     async def publish_to(group: str) -> Response:
-        return fresh_json(await publish(push, request.scope, group, _quarts_body))
+        return fresh_json(shown(await publish(push, request.scope, group, _quarts_body)))
 
     return blueprint
 
@@ -72,13 +90,24 @@ def fresh_json(value: object) -> Response:
     return Response(msgspec.json.encode(value), headers=headers, content_type="application/json")
 
 
-def _key(query_string: bytes) -> str | None:
+def _options(query_string: bytes) -> tuple[str | None, str | None]:
+    """Return the message's key and its idempotency key. Raises `BadRequest` and `InvalidIdempotencyKey`."""
     if not query_string:
-        return None
-    asked = query.texts(query_string, "key")
+        return None, None
+    asked = query.all_texts(query_string)
+    return _key(asked.get("key", [])), _idempotency_key(asked.get("idempotency_key", []))
+
+
+def _key(asked: list[str]) -> str | None:
     if len(asked) > 1 or (asked and not 1 <= len(asked[0].encode()) <= MAX_KEY):
         raise BadRequest(f"key names what the message supersedes: 1 to {MAX_KEY} bytes, given once")
     return asked[0] if asked else None
+
+
+def _idempotency_key(asked: list[str]) -> str | None:
+    if len(asked) > 1:
+        raise BadRequest("idempotency_key names the one message that this is: give it once")
+    return check_idempotency_key(asked[0]) if asked else None
 
 
 async def _draft(scope: Any, body: Callable[[], Awaitable[bytes]]) -> Draft:
