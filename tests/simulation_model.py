@@ -35,7 +35,7 @@ def beginning(wish: Wish | None, at: Position, oldest: int, limit: int) -> tuple
         return max(at.offset - wish.count, limited, held), None
     start = max(limited, held)
     if wish == OLDEST:
-        return start, (1, start, GapReason.LIMIT) if limited >= max(held, 1) else None
+        return start, (1, start, GapReason.LIMIT) if limited > held else None
     if wish.epoch != at.epoch or wish.offset > at.offset:
         return start, (1, start, GapReason.EPOCH)
     if wish.offset >= start:
@@ -292,7 +292,7 @@ class View:
         if match is not None:
             assert self._strict
             group = match[4]
-            membership = self._told_membership(group) if not self.silent else self.current(group)
+            membership = self.current(group)  # what it has left, it misses nothing of
             self._check_missing(group, membership, (int(match[1]), int(match[2]), GapReason(match[3])))
             self.reasons[GapReason(match[3])] += 1
 

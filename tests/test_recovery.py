@@ -21,6 +21,7 @@ from triocast.hub import Hub
 from triocast.meters import Eviction
 from triocast.recovery import PAGE, plan_recovery
 from triocast.testing import MemoryTransport
+from triocast.transports.events import Call, Listening, PortableEvents
 
 
 async def visit(
@@ -198,6 +199,53 @@ async def test_an_engine_that_fails_at_the_join_refuses_it_and_leaves_nothing() 
         with pytest.raises(EngineError):
             async with open_connection(hub, MemoryTransport(RAW), ["g"], {"g": OLDEST}):
                 pytest.fail("it was accepted")
+        assert (hub.connections, hub.groups) == (0, 0)
+
+
+class SlowToJoin(MemoryEngine):
+    """Lets nobody into the group "b" before it is told to."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.go = trio.Event()
+
+    async def read(self, group: str, after: int, limit: int) -> Page:
+        if group == "b":
+            await self.go.wait()
+        return await super().read(group, after, limit)
+
+
+@pytest.mark.parametrize("events", [False, True])
+async def test_one_evicted_before_it_is_in_all_its_groups_is_accepted_and_told_why(events: bool) -> None:
+    async with running_hub(SlowToJoin, policy=Policy.DISCONNECT, max_lag=2) as hub, trio.open_nursery() as nursery:
+        assert isinstance(hub.engine, SlowToJoin)
+        await publish(hub, "b", 1)
+        sent: list[dict[str, Any]] = []
+
+        async def send(event: dict[str, Any]) -> None:
+            sent.append(event)
+
+        memory = MemoryTransport(RAW)
+        call = Call({"http_version": "2", "headers": []}, trio.sleep_forever, send)
+        portable = PortableEvents(call, Listening(["a", "b"], {}), hub.settings, None)
+
+        async def come() -> None:
+            async with open_connection(hub, portable if events else memory, ["a", "b"], {"a": OLDEST, "b": OLDEST}):
+                await trio.sleep_forever()
+
+        nursery.start_soon(come)
+        await trio.testing.wait_all_tasks_blocked()
+        await publish(hub, "a", 5)
+        await trio.testing.wait_all_tasks_blocked()
+        hub.engine.go.set()
+        await trio.testing.wait_all_tasks_blocked()
+        if events:
+            assert sent[0]["status"] == 200
+            assert b"event: close" in sent[-1]["body"]
+            assert b"1013" in sent[-1]["body"]
+        else:
+            assert memory.closed is not None
+            assert memory.closed.code == 1013
         assert (hub.connections, hub.groups) == (0, 0)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import MappingProxyType
 
 import trio
@@ -209,8 +209,9 @@ class Connection:
 
     async def open(self, groups: Iterable[str], wishes: Mapping[str, Wish | None]) -> None:
         """Join first, then accept: what is published from the moment that the client is told "open" reaches it."""
-        for name in groups:
-            await self.join(name, wishes.get(name))
+        with suppress(ConnectionEnded):  # it lags too far in one group already: it is accepted, and told so
+            for name in groups:
+                await self.join(name, wishes.get(name))
         self.opened = True
         await self._transport.open(self._starts())
 

@@ -231,6 +231,7 @@ class Group:
     async def _fetch_until(self, offset: int) -> None:
         """Fill the hole between the log's top and `offset` from history; what is gone from there becomes a gap."""
         while self.log.top < offset:
+            await self._serve()  # what is in the log already does not wait for the engine
             page = await self._engine.read(self.name, self.log.top, min(FETCH, offset - self.log.top))
             wanted = [message for message in page.messages if message.offset <= offset]
             for message in wanted:
