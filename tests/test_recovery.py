@@ -13,7 +13,7 @@ from tests.test_told import publish, running_hub, told
 from triocast import Draft, EngineError, Gap, GapReason, Kind, Message, Policy, Position, Settings
 from triocast.connection import Connection, open_connection
 from triocast.core.recovery import OLDEST, Last, Wish
-from triocast.core.wire import JSON, RAW
+from triocast.core.wire import JSON, RAW, Format
 from triocast.engines import Page
 from triocast.engines.memory import MemoryEngine
 from triocast.errors import NORMAL
@@ -298,6 +298,24 @@ async def test_who_leaves_while_its_history_is_read_is_given_nothing_of_that(str
             await trio.testing.wait_all_tasks_blocked()
         assert told(transport) == [1]
         assert transport.closed == NORMAL
+
+
+@pytest.mark.parametrize("form", [RAW, JSON])
+async def test_what_is_published_while_history_is_looked_at_waits_for_what_was_missed(form: Format) -> None:
+    async with running_hub(SlowEngine) as hub:
+        assert isinstance(hub.engine, SlowEngine)
+        await publish(hub, "g", 3)
+        transport = MemoryTransport(form)
+        async with open_connection(hub, transport) as connection, trio.open_nursery() as nursery:
+            hub.engine.slow_down()
+            nursery.start_soon(connection.join, "g", OLDEST)
+            await hub.engine.reading.wait()
+            await publish(hub, "g", 2)
+            await trio.testing.wait_all_tasks_blocked()
+            assert told(transport) == []
+            hub.engine.allowed.set()
+            await trio.testing.wait_all_tasks_blocked()
+        assert told(transport) == [*(["g@0"] if form is JSON else []), 1, 2, 3, 4, 5]
 
 
 async def test_a_strict_client_that_has_left_is_not_closed_for_what_it_would_have_missed() -> None:
