@@ -17,6 +17,7 @@ KINDS = (
     {"write_timeout": 240.0},  # who stalls for minutes comes back
     {"unkind": True},
     {"far": True},
+    {"unkind": True, "far": True},
 )
 
 

@@ -32,6 +32,7 @@ from triocast.hub import Hub
 from triocast.link.stall import LOOKS
 from triocast.meters import Eviction
 from triocast.reception import Reception
+from triocast.subscription import Subscription
 from triocast.testing import run_seeded
 
 PUBLIC = ("news", "$odd", "a,b", "d:chat", "d:docs", "l:prices", "l:state", "n:audit", "n:log", "b:jobs", "b:mail")
@@ -202,7 +203,7 @@ class Simulation:
         for life in self.lives:
             for group in life.members:
                 subscription = life.connection._subscriptions[group]
-                assert subscription is not None
+                assert isinstance(subscription, Subscription)
                 life.view.check_complete(group, subscription.missed)
             life.view.check_streams(life.members)
 
@@ -480,7 +481,7 @@ class Simulation:
     def _check_holds_nothing(connection: Connection) -> None:
         """Whoever recovers holds no message that it has not been given."""
         for subscription in connection._subscriptions.values():
-            recovery = subscription.recovery if subscription is not None else None
+            recovery = subscription.recovery if isinstance(subscription, Subscription) else None
             held = [getattr(recovery, name) for name in recovery.__slots__] if recovery is not None else []
             assert not any(isinstance(each, Message | list | tuple | deque | dict | set) for each in held)
 
