@@ -16,6 +16,8 @@ KINDS = (
     {"cost": 0.0002},  # a slow machine: others get their turns in the middle of rounds
     {"write_timeout": 240.0},  # who stalls for minutes comes back
     {"unkind": True},
+    {"far": True},
+    {"unkind": True, "far": True},
 )
 
 
@@ -23,7 +25,8 @@ def main(count: int = 20, first: int = 1000, clients: int = 0) -> None:
     gc.set_threshold(200_000, 50, 1000)  # little of ten thousand clients is garbage
     for seed in range(first, first + count):
         began = time.monotonic()
-        simulation = crowd(seed, clients) if clients else Simulation(seed, clients=300, length=120, **KINDS[seed % 4])  # type: ignore[arg-type]
+        kind = KINDS[seed % len(KINDS)]
+        simulation = crowd(seed, clients) if clients else Simulation(seed, clients=300, length=120, **kind)  # type: ignore[arg-type]
         simulation.run()
         print(f"{simulation}; {time.monotonic() - began:.0f} s", flush=True)
 

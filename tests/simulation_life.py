@@ -23,6 +23,7 @@ from triocast.core.positions import parse_since
 from triocast.core.recovery import Last, Wish
 from triocast.core.wire import JSON, RAW
 from triocast.hub import Hub
+from triocast.subscription import Subscription
 from triocast.transports.asgi import POSITION
 from triocast.transports.events import Listening
 
@@ -128,7 +129,7 @@ class Life:
     def note_join(self, group: str) -> None:
         """To be called in the step in which it has joined."""
         subscription = self.connection._subscriptions[group]
-        assert subscription is not None
+        assert isinstance(subscription, Subscription)
         now, truth = trio.current_time(), self.simulation.truths[group]
         wish, known = self._wishes[group]
         epoch, oldest = self._joining.pop(group)
@@ -147,7 +148,7 @@ class Life:
     def note_leave(self, group: str) -> None:
         """To be called in the step in which it leaves."""
         subscription = self.connection._subscriptions[group]
-        assert subscription is not None
+        assert isinstance(subscription, Subscription)
         greeted = subscription not in self.connection._outbound._greetings
         del self.members[group]
         self.view.leave(group, subscription.cursor, greeted=greeted)

@@ -35,7 +35,7 @@ def beginning(wish: Wish | None, at: Position, oldest: int, limit: int) -> tuple
         return max(at.offset - wish.count, limited, held), None
     start = max(limited, held)
     if wish == OLDEST:
-        return start, (1, start, GapReason.LIMIT) if limited >= max(held, 1) else None
+        return start, (1, start, GapReason.LIMIT) if limited > held else None
     if wish.epoch != at.epoch or wish.offset > at.offset:
         return start, (1, start, GapReason.EPOCH)
     if wish.offset >= start:
@@ -54,6 +54,7 @@ class Membership:
     wish: Wish | None
     known: bool  # its wish is what it has of an earlier connection
     before: str | None = None  # the epoch that it knew, if it was another
+    doubtful: Missing | None = None  # what it may have to be told first, as history was when somebody looked
     told: bool = False  # that it has joined
     at: int = 0
     end: int | None = None  # nothing after this offset may come; None: still a member
@@ -63,6 +64,11 @@ class Membership:
 
     def __post_init__(self) -> None:
         self.at = self.start if self.due is None else self.due[0] - 1
+
+    def decide(self, missing: Missing) -> None:
+        """It is told that this is missing; was that the doubtful beginning?"""
+        if self.at == self.start and missing == self.doubtful:
+            self.due, self.doubtful = missing, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,8 @@ class View:
         _, due = beginning(wish, at, start + 1 if len(possible) > 1 else oldest[0], limit)
         before = wish.epoch if due is not None and due[2] is GapReason.EPOCH and isinstance(wish, Position) else None
         due = None if self.silent and not self._strict else due
-        new = Membership(truth.era, start, at.offset, due, wish, known, before)
+        doubtful = beginning(wish, at, start, limit)[1] if len(possible) > 1 and wish == OLDEST else None
+        new = Membership(truth.era, start, at.offset, due, wish, known, before, doubtful)
         self.memberships.setdefault(group, []).append(new)
 
     def join_all(self, groups: Sequence[str], wishes: Mapping[str, Wish | None]) -> None:
@@ -268,6 +275,7 @@ class View:
         assert not self._strict, "a strict client is told of a gap"
         assert gap.count == gap.last - gap.first + 1
         membership, reason = self._told_membership(group), GapReason(gap.reason)
+        membership.decide((gap.first, gap.last, reason))
         first = membership.due is not None
         self._check_missing(group, membership, (gap.first, gap.last, reason))
         if first:
@@ -292,8 +300,10 @@ class View:
         if match is not None:
             assert self._strict
             group = match[4]
-            membership = self._told_membership(group) if not self.silent else self.current(group)
-            self._check_missing(group, membership, (int(match[1]), int(match[2]), GapReason(match[3])))
+            membership = self.current(group)  # what it has left, it misses nothing of
+            missing = int(match[1]), int(match[2]), GapReason(match[3])
+            membership.decide(missing)
+            self._check_missing(group, membership, missing)
             self.reasons[GapReason(match[3])] += 1
 
     def _tell(

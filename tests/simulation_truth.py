@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from random import Random
 
 import trio
 
@@ -137,6 +138,8 @@ class Recorded(MemoryEngine):
     truths: dict[str, Truth]
     cleared = 0  # how often a group has lost its history to others
     pages = 0
+    far: Random | None = None
+    """For a store to which the way is long: by the time that a page is there, more has happened."""
 
     def name_epochs(self) -> None:
         """Have epochs that are the same in every run."""
@@ -153,6 +156,8 @@ class Recorded(MemoryEngine):
         page = await super().read(group, after, limit)
         self.truths[group].check_page(page, after, limit, trio.current_time())
         self.pages += 1
+        if self.far is not None:
+            await trio.sleep(self.far.choice([0, 0.001, 0.2]))
         return page
 
     def check_memory(self, now: float) -> None:

@@ -21,6 +21,9 @@ from triocast import (
     TooManyGroups,
 )
 from triocast.connection import open_connection
+from triocast.core.recovery import OLDEST
+from triocast.core.wire import JSON, Joined
+from triocast.engines import Page
 from triocast.engines.memory import MemoryEngine
 from triocast.hub import Hub
 from triocast.testing import MemoryTransport
@@ -411,3 +414,30 @@ async def test_a_connection_tells_its_state(nursery: trio.Nursery) -> None:
     transport.vanish(4000)
     await trio.testing.wait_all_tasks_blocked()
     assert repr(connection).endswith("gone 4000>")
+
+
+async def test_a_group_left_and_joined_anew_while_it_is_being_joined_is_joined_once() -> None:
+    class Slow(MemoryEngine):
+        go = trio.Event()
+
+        async def read(self, group: str, after: int, limit: int) -> Page:
+            await self.go.wait()
+            return await super().read(group, after, limit)
+
+    settings = Settings()
+    hub = Hub(settings, engine := Slow(settings))
+    transport = MemoryTransport(JSON)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        await hub.publish("g", Draft.of("x"))
+        async with open_connection(hub, transport) as connection, trio.open_nursery() as joins:
+            joins.start_soon(connection.join, "g", OLDEST)
+            await trio.testing.wait_all_tasks_blocked()
+            await connection.leave("g")
+            joins.start_soon(connection.join, "g", OLDEST)
+            await trio.testing.wait_all_tasks_blocked()
+            engine.go.set()
+            await trio.testing.wait_all_tasks_blocked()
+            assert (await hub.info("g")).subscribers == 1
+            assert [type(told) for told in transport.received] == [Joined, Message]
+        hub.stop()

@@ -13,7 +13,7 @@ from tests.test_told import publish, running_hub, told
 from triocast import Draft, EngineError, Gap, GapReason, Kind, Message, Policy, Position, Settings
 from triocast.connection import Connection, open_connection
 from triocast.core.recovery import OLDEST, Last, Wish
-from triocast.core.wire import JSON, RAW
+from triocast.core.wire import JSON, RAW, Format
 from triocast.engines import Page
 from triocast.engines.memory import MemoryEngine
 from triocast.errors import NORMAL
@@ -21,6 +21,7 @@ from triocast.hub import Hub
 from triocast.meters import Eviction
 from triocast.recovery import PAGE, plan_recovery
 from triocast.testing import MemoryTransport
+from triocast.transports.events import Call, Listening, PortableEvents
 
 
 async def visit(
@@ -201,6 +202,53 @@ async def test_an_engine_that_fails_at_the_join_refuses_it_and_leaves_nothing() 
         assert (hub.connections, hub.groups) == (0, 0)
 
 
+class SlowToJoin(MemoryEngine):
+    """Lets nobody into the group "b" before it is told to."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.go = trio.Event()
+
+    async def read(self, group: str, after: int, limit: int) -> Page:
+        if group == "b":
+            await self.go.wait()
+        return await super().read(group, after, limit)
+
+
+@pytest.mark.parametrize("events", [False, True])
+async def test_one_evicted_before_it_is_in_all_its_groups_is_accepted_and_told_why(events: bool) -> None:
+    async with running_hub(SlowToJoin, policy=Policy.DISCONNECT, max_lag=2) as hub, trio.open_nursery() as nursery:
+        assert isinstance(hub.engine, SlowToJoin)
+        await publish(hub, "b", 1)
+        sent: list[dict[str, Any]] = []
+
+        async def send(event: dict[str, Any]) -> None:
+            sent.append(event)
+
+        memory = MemoryTransport(RAW)
+        call = Call({"http_version": "2", "headers": []}, trio.sleep_forever, send)
+        portable = PortableEvents(call, Listening(["a", "b"], {}), hub.settings, None)
+
+        async def come() -> None:
+            async with open_connection(hub, portable if events else memory, ["a", "b"], {"a": OLDEST, "b": OLDEST}):
+                await trio.sleep_forever()
+
+        nursery.start_soon(come)
+        await trio.testing.wait_all_tasks_blocked()
+        await publish(hub, "a", 5)
+        await trio.testing.wait_all_tasks_blocked()
+        hub.engine.go.set()
+        await trio.testing.wait_all_tasks_blocked()
+        if events:
+            assert sent[0]["status"] == 200
+            assert b"event: close" in sent[-1]["body"]
+            assert b"1013" in sent[-1]["body"]
+        else:
+            assert memory.closed is not None
+            assert memory.closed.code == 1013
+        assert (hub.connections, hub.groups) == (0, 0)
+
+
 async def test_an_engine_that_fails_later_closes_the_client_to_come_back(caplog: pytest.LogCaptureFixture) -> None:
     async with running_hub(FailingEngine) as hub:
         assert isinstance(hub.engine, FailingEngine)
@@ -250,6 +298,24 @@ async def test_who_leaves_while_its_history_is_read_is_given_nothing_of_that(str
             await trio.testing.wait_all_tasks_blocked()
         assert told(transport) == [1]
         assert transport.closed == NORMAL
+
+
+@pytest.mark.parametrize("form", [RAW, JSON])
+async def test_what_is_published_while_history_is_looked_at_waits_for_what_was_missed(form: Format) -> None:
+    async with running_hub(SlowEngine) as hub:
+        assert isinstance(hub.engine, SlowEngine)
+        await publish(hub, "g", 3)
+        transport = MemoryTransport(form)
+        async with open_connection(hub, transport) as connection, trio.open_nursery() as nursery:
+            hub.engine.slow_down()
+            nursery.start_soon(connection.join, "g", OLDEST)
+            await hub.engine.reading.wait()
+            await publish(hub, "g", 2)
+            await trio.testing.wait_all_tasks_blocked()
+            assert told(transport) == []
+            hub.engine.allowed.set()
+            await trio.testing.wait_all_tasks_blocked()
+        assert told(transport) == [*(["g@0"] if form is JSON else []), 1, 2, 3, 4, 5]
 
 
 async def test_a_strict_client_that_has_left_is_not_closed_for_what_it_would_have_missed() -> None:

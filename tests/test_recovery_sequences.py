@@ -23,6 +23,7 @@ from triocast.connection import open_connection
 from triocast.core.recovery import OLDEST, Last, Wish
 from triocast.core.wire import JSON, Joined
 from triocast.hub import Hub
+from triocast.subscription import Subscription
 from triocast.testing import MemoryTransport, run_seeded
 
 PEOPLE = 3
@@ -105,7 +106,7 @@ class Someone:
         known = world.truth.era.epoch, world.truth.era.oldest(trio.current_time())
         await self.connection.join("g", wish)
         subscription = self.connection._subscriptions["g"]
-        assert subscription is not None
+        assert isinstance(subscription, Subscription)
         epoch = subscription.group.log.epoch
         oldest = known[1] if known[0] == epoch else 1
         start, due = beginning(wish, Position(epoch, subscription.cursor), oldest, LIMIT)

@@ -66,6 +66,12 @@ def test_an_unkind_engine_changes_nothing_of_that(seed: int, cost: float) -> Non
     assert simulation.reasons[GapReason.LOST] > 20
 
 
+def test_a_store_to_which_the_way_is_long_changes_nothing_of_that_either() -> None:
+    simulation = Simulation(seed_of(8), clients=80, length=30, far=True)
+    simulation.run()
+    assert simulation.recovered > 3_000
+
+
 def test_a_simulation_with_a_seed_nobody_chose() -> None:
     Simulation(seed_of(secrets.randbits(32)), clients=80, length=30).run()
 

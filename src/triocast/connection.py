@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import MappingProxyType
 
 import trio
@@ -44,7 +44,7 @@ class Connection:
         self.outlet = transport.outlet
         settings = hub.settings
         self._inbound = Inbound(settings.max_inbound, settings.max_inbound_bytes)
-        self._subscriptions: dict[str, Subscription | None] = {}  # None while joining
+        self._subscriptions: dict[str, Subscription | _Joining] = {}
         self._outbound = Outbound(transport, strict=strict)
         self._nursery: trio.Nursery | None = None  # while it can be cancelled
         self._stopped = False
@@ -63,7 +63,7 @@ class Connection:
     @property
     def groups(self) -> list[str]:
         """The names of the groups this client is in, in the order of joining."""
-        return [name for name, subscription in self._subscriptions.items() if subscription is not None]
+        return [name for name, place in self._subscriptions.items() if isinstance(place, Subscription)]
 
     @property
     def ended(self) -> bool:
@@ -128,16 +128,16 @@ class Connection:
             limit = self._hub.settings.max_groups_per_connection
             raise TooManyGroups(f"one connection may be in {limit} groups (max_groups_per_connection)")
         self._check_open()
-        self._subscriptions[name] = None
+        joining = self._subscriptions[name] = _Joining()
         wish = wish or self._hub.beginning_of(name)
         try:
             subscription = await self._hub.join(name, self, wish)
         except BaseException:
-            self._subscriptions.pop(name, None)
+            if self._subscriptions.get(name) is joining:
+                del self._subscriptions[name]
             raise
-        # Meanwhile the client may have gone, or the group been left again.
-        if self.ended or name not in self._subscriptions:
-            self._subscriptions.pop(name, None)
+        # Meanwhile the client may have gone, or the group been left again, and perhaps joined anew.
+        if self._subscriptions.get(name) is not joining:
             self._leave(subscription)
             self._check_open()
         else:
@@ -151,7 +151,7 @@ class Connection:
         """Leave a group; nothing more of it is sent once this returns, but that it was left, in formats that can say
         so. Harmless if it is no member."""
         subscription = self._subscriptions.pop(name, None)
-        if subscription is not None:
+        if isinstance(subscription, Subscription):
             if self.format.greets:
                 self._outbound.part(subscription)
             self._leave(subscription)
@@ -176,9 +176,9 @@ class Connection:
     def leave_groups(self) -> None:
         """Leave every group: nothing more will reach the client."""
         while self._subscriptions:
-            _, subscription = self._subscriptions.popitem()
-            if subscription is not None:
-                self._leave(subscription)
+            _, place = self._subscriptions.popitem()
+            if isinstance(place, Subscription):
+                self._leave(place)
 
     def abort(self) -> None:
         """Cut the connection off at once."""
@@ -209,14 +209,15 @@ class Connection:
 
     async def open(self, groups: Iterable[str], wishes: Mapping[str, Wish | None]) -> None:
         """Join first, then accept: what is published from the moment that the client is told "open" reaches it."""
-        for name in groups:
-            await self.join(name, wishes.get(name))
+        with suppress(ConnectionEnded):  # it lags too far in one group already: it is accepted, and told so
+            for name in groups:
+                await self.join(name, wishes.get(name))
         self.opened = True
         await self._transport.open(self._starts())
 
     def _starts(self) -> list[Position]:
         """Return where its groups begin; nothing for a client that would count from there, and would count wrong."""
-        joined = [subscription for subscription in self._subscriptions.values() if subscription is not None]
+        joined = [place for place in self._subscriptions.values() if isinstance(place, Subscription)]
         if not self.format.greets and not all(each.counted for each in joined):
             return []
         return [Position(each.group.log.epoch, each.start) for each in joined]
@@ -268,6 +269,12 @@ class Connection:
         if self.opened and self._gone is None and self._close is not None:
             with trio.move_on_after(self._hub.settings.close_timeout, shield=True):
                 await self._transport.close(self._close)
+
+
+class _Joining:
+    """Where a subscription will be once its join is through, unless the group is left before."""
+
+    __slots__ = ()
 
 
 @asynccontextmanager

@@ -239,6 +239,7 @@ class Group:
     async def _fetch_until(self, offset: int) -> None:
         """Fill the hole between the log's top and `offset` from history; what is gone from there becomes a gap."""
         while self.log.top < offset:
+            await self._serve()  # what is in the log already does not wait for the engine
             page = await self.source.fetch(self.log.top, min(FETCH, offset - self.log.top))
             if page.position.epoch != self.log.epoch:
                 return  # it has begun a new one, of which we are about to be told

@@ -143,6 +143,8 @@ class Outbound:
             missed = self._missed(entries, excused=recovered is not None and not self._counts(subscription))
             if missed is not None:
                 entries = entries[: entries.index(missed)]
+                if entries == [greeting]:  # it would move the client's position past what is missing
+                    entries = []
             if entries:
                 await self._transport.send(entries)
             if missed is not None and subscription.active:  # else it was left while it was written to

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from triocast.core.log import Entry
 from triocast.core.message import Gap, GapReason, Message, Position
-from triocast.core.recovery import Beginning, Newest, Wish, begin, correct
+from triocast.core.recovery import OLDEST, Beginning, Newest, Wish, begin, correct
 from triocast.engines import Engine, Page
 
 PAGE = 256  # messages asked for at once
@@ -132,7 +132,8 @@ async def plan_recovery(
     """
     beginning = begin(group, wish, at, limit)
     if beginning.after < at.offset:
-        page = await engine.read(group, beginning.after, 1)
+        limited = wish == OLDEST and beginning.gap is not None
+        page = await engine.read(group, beginning.after - limited, 1)
         kept = page.messages if page.position.epoch == at.epoch else ()
         oldest = min(kept[0].offset, at.offset + 1) if kept else at.offset + 1
         beginning = correct(beginning, group, wish, at, oldest)

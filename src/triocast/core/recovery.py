@@ -87,11 +87,13 @@ def begin(group: str, wish: Wish, at: Position, limit: int) -> Beginning:
 def correct(beginning: Beginning, group: str, wish: Wish, at: Position, oldest: int) -> Beginning:
     """Return the beginning once it is known that `oldest` is the first offset kept of those after it.
 
-    `at.offset + 1` if none is.
+    `at.offset + 1` if none is. For who asks for the oldest it may be that of `beginning.after`: older ones are kept.
     """
+    if wish == OLDEST and oldest > beginning.after:
+        return Beginning(oldest - 1)  # all that is kept is given: no limit kept anything from it
     if oldest <= beginning.after + 1:
         return beginning
-    if isinstance(wish, Last) or wish == OLDEST:  # all that is kept is given: no limit kept anything from it
+    if isinstance(wish, Last):
         return Beginning(oldest - 1)
     if beginning.gap is not None:
         return Beginning(oldest - 1, replace(beginning.gap, last=oldest - 1))

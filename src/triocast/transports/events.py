@@ -110,7 +110,7 @@ class PortableEvents:
         """Answer, and say at once when to come back: proxies send no head without a body."""
         if self._known is not None:
             since = self._listening.since
-            for group, start in zip(self._listening.groups, positions, strict=True):
+            for group, start in zip(self._listening.groups, positions, strict=False):  # none, if it is to be closed
                 # What it asked for, until it is told what it can have of that.
                 self._known[group] = _text(since.get(group, start))
         if self._handle is not None:
