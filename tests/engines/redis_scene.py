@@ -6,7 +6,7 @@ The caller is as plain as can be: it never connects again.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,17 +62,17 @@ class Scene:
         async with _connected(self.node(group)) as connection:
             channel = KEYS.of(group).channel
             connection.send_command(b"SSUBSCRIBE", channel)
-            told = connection.push_messages
-            assert (await anext(told))[:2] == [b"ssubscribe", channel]
+            async with aclosing(connection.push_messages) as told:
+                assert (await anext(told))[:2] == [b"ssubscribe", channel]
 
-            async def heard() -> bytes:
-                with trio.fail_after(30):
-                    kind, where, payload = await anext(told)
-                assert (kind, where) == (b"smessage", channel)
-                assert isinstance(payload, bytes)
-                return payload
+                async def heard() -> bytes:
+                    with trio.fail_after(30):
+                        kind, where, payload = await anext(told)
+                    assert (kind, where) == (b"smessage", channel)
+                    assert isinstance(payload, bytes)
+                    return payload
 
-            yield heard
+                yield heard
 
 
 @asynccontextmanager

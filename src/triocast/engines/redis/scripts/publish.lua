@@ -9,7 +9,7 @@
 local KEEP = 1000 -- messages a process may be behind in any case
 local YOUNG = 60000 -- ms for which more than these stay ...
 local HEAVY = 16 * 1024 * 1024 -- ... bytes, as long as the stream weighs no more
-local EVERY, DROP, LOOK = 4, 8, 65536 -- it is trimmed with every 4th message, by at most 8 or some 64 KiB
+local EVERY, LEAST, MOST, LOOK = 4, 5, 8, 65536 -- every 4th message trims it: 5 go, or up to 8 of some 64 KiB
 local RECORD = 300000 -- ms an idempotency record stays
 local ALIVE = 3000 -- ms after which a process that reports nothing counts no more
 local FRESH = 1000 -- ms for which sums and times of expiry are left alone
@@ -44,7 +44,7 @@ if digest then
     end
     return {1, epoch, tonumber(offset), tonumber(subscribers), tonumber(behind)}
   end
-  for _, gone in ipairs(redis.call('ZRANGEBYSCORE', records, '-inf', now, 'LIMIT', 0, DROP)) do
+  for _, gone in ipairs(redis.call('ZRANGEBYSCORE', records, '-inf', now, 'LIMIT', 0, MOST)) do
     redis.call('ZREM', records, gone)
   end
   if redis.call('ZCOUNT', records, '(' .. now, '+inf') >= term(6) then
@@ -76,7 +76,7 @@ if values then
   local count, most = redis.call('ZCARD', order), term(5)
   renew = renew or count == 1
   if count > most then
-    local silent = redis.call('ZPOPMIN', order, math.min(count - most, DROP))
+    local silent = redis.call('ZPOPMIN', order, math.min(count - most, MOST))
     for place = 1, #silent, 2 do
       redis.call('HDEL', values, silent[place])
     end
@@ -107,7 +107,7 @@ if offset > KEEP and offset % EVERY == 0 then
   if first[1] and goes(first[1]) then
     local at = tonumber(string.match(first[1][1], '^%d+'))
     local usual = (total - tonumber(first[1][2][4])) / (offset - at + 1)
-    local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', math.max(1, math.min(DROP, math.floor(LOOK / usual))))
+    local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', math.max(LEAST, math.min(MOST, math.floor(LOOK / usual))))
     local count = 1
     while count < #oldest and goes(oldest[count + 1]) do
       count = count + 1
