@@ -142,11 +142,13 @@ class Cluster:
     """Three primaries that share the slots evenly."""
 
     nodes: list[Server]
+    _slots: dict[str, int] = field(default_factory=dict, repr=False)
 
     def node_of(self, key: str) -> Server:
         """Return the server that has the slot of `key`."""
-        slot = int(self.nodes[0].admin.execute_command("CLUSTER KEYSLOT", key))
-        return self.nodes[slot * len(self.nodes) // SLOTS]
+        if key not in self._slots:
+            self._slots[key] = int(self.nodes[0].admin.execute_command("CLUSTER KEYSLOT", key))
+        return self.nodes[self._slots[key] * len(self.nodes) // SLOTS]
 
 
 def free_port() -> int:

@@ -76,20 +76,19 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene_of(*nodes: Server) -> AsyncIterator[Scene]:
+async def scene_of(where: Server | Cluster) -> AsyncIterator[Scene]:
     """Connect to one server, or to the nodes of a cluster."""
 
-    def place(partition: int) -> int:
-        if len(nodes) == 1:
-            return 0
-        return nodes.index(Cluster(list(nodes)).node_of(f"{{{partition}}}"))
+    nodes = [where] if isinstance(where, Server) else where.nodes
 
-    known = {partition: place(partition) for partition in range(128)}
+    def place(partition: int) -> int:
+        return 0 if isinstance(where, Server) else nodes.index(where.node_of(f"{{{partition}}}"))
+
     async with trio.open_nursery() as nursery:
         connections = [_connection(node) for node in nodes]
         for connection in connections:
             await nursery.start(connection.run)
-        yield Scene(list(nodes), PlainCaller(connections, known.__getitem__), known.__getitem__)
+        yield Scene(nodes, PlainCaller(connections, place), place)
         nursery.cancel_scope.cancel()
 
 
