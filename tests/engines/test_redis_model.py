@@ -72,7 +72,7 @@ class Model:
 DRAFTS = st.builds(
     Draft,
     st.sampled_from(Kind),
-    st.binary(max_size=5) | st.integers(0, 1000).map(bytes),
+    st.binary(max_size=5) | st.binary(max_size=5) | st.integers(0, 1000).map(bytes),
     st.sampled_from([None, None, "", "k", "ключ", "k\r\n"]),
 )
 OFFSETS = st.integers(0, 30)
@@ -88,6 +88,7 @@ STEPS = st.one_of(
     st.tuples(st.sampled_from(["attach", "check", "fork", "expire"])),
 )
 PLANS = st.lists(st.tuples(st.sampled_from(GROUPS), STEPS), max_size=60)
+STARTS = st.lists(DRAFTS, max_size=12)
 
 
 class World:
@@ -209,13 +210,15 @@ def test_a_group_on_a_server_does_whatever_a_plain_model_does(where: str, reques
     server: Server | Cluster = request.getfixturevalue(where)
 
     @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(PLANS)
-    def run(plan: list[tuple[str, tuple[str, ...]]]) -> None:
+    @given(STARTS, PLANS)
+    def run(start: list[Draft], plan: list[tuple[str, tuple[str, ...]]]) -> None:
         async def main() -> None:
             async with scene_of(server) as scene:
                 for node in scene.nodes:
                     node.admin.flushall()
                 world = World(scene)
+                for draft in start:
+                    await world.publish(GROUPS[0], draft)
                 for group, step in plan:
                     await world.step(group, *step)
                 for node in scene.nodes:

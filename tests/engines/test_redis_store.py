@@ -190,6 +190,13 @@ async def test_publishing_attaching_and_checking_prolong_a_position_and_reading_
         assert [node.admin.pttl(key) > 500_000 for key in kept] == [prolongs] * 4, ask
 
 
+async def test_what_begins_to_be_kept_later_expires_too(scene: Scene) -> None:
+    await scene.store().publish("g", Draft.of("x"))
+    await scene.store(join=Join.LAST).publish("g", Draft.of("x"))
+    names = KEYS.of("g")
+    assert all(scene.node("g").admin.pttl(key) > 0 for key in (names.stream, names.values, names.order))
+
+
 async def test_a_second_publish_within_a_second_leaves_the_time_of_expiry_alone(scene: Scene) -> None:
     store = scene.store()
     await fill(store, "g", 1)
@@ -275,6 +282,22 @@ async def test_the_newest_message_is_of_history_whatever_it_weighs(scene: Scene)
     assert offsets(await store.read("g", 0, 10)) == [4]
     await fill(store, "g", 1)
     assert offsets(await store.read("g", 0, 10)) == [5]
+
+
+async def test_history_is_full_with_exactly_as_many_bytes_as_it_may_have(scene: Scene) -> None:
+    for spare, count in [(0, 3), (-1, 2)]:
+        store, group = scene.store(history_bytes=3 * (64 + 5) + spare), f"g{spare}"
+        await fill(store, group, 10)
+        assert len((await store.read(group, 0, 10)).messages) == count
+
+
+async def test_long_pages_are_without_holes_and_repeats(scene: Scene) -> None:
+    store = scene.store(history_size=1000)
+    await fill(store, "g", 300)
+    for limit in (1, 4, 5, 299, 300, 1000):
+        assert offsets(await store.read("g", 0, limit)) == offsets(await store.fetch("g", 0, limit))
+        assert offsets(await store.read("g", 0, limit)) == list(range(1, min(limit, 300) + 1))
+        assert offsets(await store.read_back("g", None, limit)) == list(range(300, max(300 - limit, 0), -1))
 
 
 async def test_one_reply_carries_so_many_bytes_and_at_least_two_messages(scene: Scene) -> None:
@@ -477,10 +500,14 @@ async def test_a_key_is_remembered_for_300_seconds_and_then_makes_room(scene: Sc
     for number in range(15):  # their time is over
         node.admin.delete(KEYS.record("g", str(number)))
         node.admin.zincrby(records, -301_000, KEYS.record("g", str(number)))
-    for number in range(15):
-        assert at(await store.publish("g", once("another", str(number)))).offset == 21 + number
+    few = scene.store(idempotency_keys=6)
+    assert at(await few.publish("g", once("another", "0"))).offset == 21
     with pytest.raises(TooManyKeys):
-        await store.publish("g", once("x", "more"))
+        await few.publish("g", once("x", "one more"))
+    for number in range(14):
+        assert at(await store.publish("g", once("another", f"new {number}"))).offset == 22 + number
+    with pytest.raises(TooManyKeys):
+        await store.publish("g", once("x", "one more"))
     assert node.admin.zcard(records) == 20
 
 
