@@ -139,6 +139,15 @@ async def test_a_partition_that_is_cut_off_holds_up_no_other_and_is_told_everyth
     assert await process.store.census(["g0", gone]) == {"g0": {"p": Audience(9, 9)}, gone: {}}
 
 
+async def test_groups_of_which_a_part_is_cut_off_have_no_census(scene: Scene) -> None:
+    process = Process(scene, "p")
+    process.caller.cut = {partition_of("a")}
+    assert partition_of("b") != partition_of("a")
+    with pytest.raises(EngineUnavailable, match="cut off"):
+        await process.store.census(["b", "a"])
+    assert await process.store.census(["b"]) == {"b": {}}
+
+
 async def test_many_groups_of_one_partition_are_told_in_batches(scene: Scene) -> None:
     process = Process(scene, "p")
     names = (f"g{number}" for number in range(10**9))

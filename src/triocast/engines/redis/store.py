@@ -9,6 +9,8 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import trio
+
 from triocast.core.message import Draft, Position
 from triocast.core.names import namespace_of
 from triocast.core.recovery import Join
@@ -18,7 +20,7 @@ from triocast.engines.redis import scripts
 from triocast.engines.redis.caller import Caller
 from triocast.engines.redis.entries import arguments, digest, unpack
 from triocast.engines.redis.keys import GroupKeys, Keys
-from triocast.errors import IdempotencyConflict, TooManyKeys
+from triocast.errors import EngineError, IdempotencyConflict, TooManyKeys
 from triocast.settings import GroupSettings, Settings
 
 ALIVE = 3.0  # seconds until a process that reports nothing counts no more; it reports every second
@@ -167,10 +169,22 @@ class Store:
         for group in groups:
             by_partition.setdefault(self._keys.of(group).partition, []).append(group)
         found: dict[str, dict[str, Audience]] = {}
-        for partition, some in by_partition.items():
+        failures: list[EngineError] = []
+
+        async def ask(partition: int, some: list[str]) -> None:
             keys = [self._keys.processes(partition), *(self._keys.of(group).census for group in some)]
-            told = await scripts.CENSUS.run(self._caller, partition, keys, _milliseconds(ALIVE))
-            found.update((group, _counts(flat)) for group, flat in zip(some, told, strict=True))
+            try:
+                told = await scripts.CENSUS.run(self._caller, partition, keys, _milliseconds(ALIVE))
+            except EngineError as error:
+                failures.append(error)
+            else:
+                found.update((group, _counts(flat)) for group, flat in zip(some, told, strict=True))
+
+        async with trio.open_nursery() as nursery:  # a page of groups is of many partitions: one round trip for all
+            for partition, some in by_partition.items():
+                nursery.start_soon(ask, partition, some)
+        if failures:
+            raise failures[0]
         return found
 
     async def _read(self, group: str, what: str, offset: int, limit: int) -> Page:
