@@ -17,6 +17,7 @@ import click
 from triocast.cli.options import SettingsCommand, settings_options, shown
 from triocast.errors import SettingsError
 from triocast.settings import Loaded, Settings, check_exposure, load
+from triocast.settings.engine import without_password
 from triocast.settings.given import Key, dotted
 from triocast.settings.sources import SECRETS
 
@@ -88,6 +89,8 @@ def _rows(loaded: Loaded) -> Iterator[tuple[str, str, str]]:
 def _value(settings: Settings, key: Key) -> object:
     holder = settings if len(key) == 1 else settings.namespaces[key[1]]
     value: object = getattr(holder, key[-1])
+    if key == ("engine",) and isinstance(value, str):
+        return without_password(value)
     return SET if key[-1] in SECRETS and value is not None else value
 
 
