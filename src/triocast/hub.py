@@ -28,7 +28,9 @@ from triocast.settings import Settings
 from triocast.subscription import Follower, Subscription
 
 DRAIN_CHUNK = 100  # connections told to go between two turns of the event loop
-DRAIN_PAUSE = 0.01  # seconds worth waiting for between two of them: a timer for each of 10,000 would cost more than it spreads
+DRAIN_PAUSE = (
+    0.01  # seconds worth waiting for between two of them: a timer for each of 10,000 would cost more than it spreads
+)
 
 logger = logging.getLogger("triocast.hub")
 

@@ -42,14 +42,19 @@ def serve(config: str | None, **options: object) -> int:
     settings of their own by namespace, in the file as [namespaces.NAME] or in TRIOCAST_NAMESPACES as a JSON
     object. See them all with: triocast config
     """
-    settings = load(options, os.environ, config).settings
-    check_exposure(settings)
+
+    def loaded() -> Settings:
+        settings = load(options, os.environ, config).settings
+        check_exposure(settings)
+        return settings
+
+    settings = loaded()
     # Imported late: the other commands start without the server's weight.
     from triocast import logs  # noqa: PLC0415
-    from triocast.serve import run  # noqa: PLC0415
+    from triocast.serve import run, supervise  # noqa: PLC0415
 
     logs.configure(settings)
-    return run(settings)
+    return run(settings) if settings.workers == 1 else supervise(settings, loaded)
 
 
 @click.command(cls=SettingsCommand)

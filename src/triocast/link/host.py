@@ -56,11 +56,11 @@ class Host:
         await self._links(self._app, self._config, self._context, ConnectionState(self._state.copy()), stream)
 
     async def wait_answered(self, patience: float) -> None:
-        """Wait until everybody who has connected has had an answer, at most `patience` seconds: who came when the server
-        was still listening is not to find it gone."""
+        """Wait until everybody who has connected has had an answer, at most `patience` seconds: who came while the
+        server was still listening is not to find it gone."""
         with trio.move_on_after(patience):
             await trio.lowlevel.checkpoint()  # those just accepted become connections
-            while any(not link.answered for link in self._links.live):
+            while any(not link.answered for link in self._links.live):  # noqa: ASYNC110 - see LOOK_AGAIN
                 await trio.sleep(LOOK_AGAIN)
 
     async def terminate(self) -> None:

@@ -21,6 +21,7 @@ from triocast.serve.collector import tune_collector
 from triocast.serve.listeners import Listening, listen_on, open_sockets
 from triocast.serve.welcome import welcome
 from triocast.settings import Settings
+from triocast.settings.address import Address
 from triocast.web.app import create_app
 
 SPARE_CONNECTIONS = 1024  # beside max_connections, for publishers and health checks
@@ -54,7 +55,8 @@ async def serve(settings: Settings) -> None:
     app = create_app(settings)
     async with open_sockets(settings) as bound:
         listening = listen_on(bound, settings)
-        await serve_on(listening, app, settings, lambda: _announce(settings, listening), sleep_forever)
+        addresses = [each.address for each in bound]
+        await serve_on(listening, app, settings, lambda: announce(settings, addresses))
 
 
 async def serve_on(
@@ -62,7 +64,7 @@ async def serve_on(
     app: QuartTrio,
     settings: Settings,
     accepting: Callable[[], None],
-    told_otherwise: Callable[[], Awaitable[str]],
+    told_otherwise: Callable[[], Awaitable[str]] | None = None,
 ) -> None:
     """Serve from what listens until a signal, or until `told_otherwise` returns why, and leave within `grace` of that.
 
@@ -86,28 +88,22 @@ async def serve_on(
     logger.info("stopped")
 
 
-async def sleep_forever() -> str:
-    """Nobody but a signal tells a single server to go."""
-    await trio.sleep_forever()
-    raise AssertionError("unreachable")
-
-
-async def _wait_told(accepting: Callable[[], None], told_otherwise: Callable[[], Awaitable[str]]) -> str:
-    """Return what tells the server to go: the name of a signal, or what `told_otherwise` says."""
+async def _wait_told(accepting: Callable[[], None], told_otherwise: Callable[[], Awaitable[str]] | None) -> str:
+    """Return what tells the server to go: the name of a signal, or what `told_otherwise` returns."""
     told: list[str] = []
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
 
-            async def hear_signals() -> None:
-                told.append(signal.Signals(await anext(aiter(signals))).name)
+            async def hear(teller: Callable[[], Awaitable[str]]) -> None:
+                told.append(await teller())
                 nursery.cancel_scope.cancel()
 
-            async def hear_others() -> None:
-                told.append(await told_otherwise())
-                nursery.cancel_scope.cancel()
+            async def next_signal() -> str:
+                return signal.Signals(await anext(aiter(signals))).name
 
-            nursery.start_soon(hear_signals)
-            nursery.start_soon(hear_others)
+            nursery.start_soon(hear, next_signal)
+            if told_otherwise is not None:
+                nursery.start_soon(hear, told_otherwise)
             accepting()
     for each in SIGNALS:
         signal.signal(each, signal.SIG_DFL)  # the second one ends the process, whatever it is doing
@@ -147,8 +143,8 @@ async def _cut_off_after(grace: float, host: Host, connections: trio.Nursery) ->
     connections.cancel_scope.cancel()
 
 
-def _announce(settings: Settings, listening: Sequence[Listening]) -> None:
-    addresses = [each.address for each in listening]
+def announce(settings: Settings, addresses: Sequence[Address]) -> None:
+    """Say on standard output that the server is ready, and what to type next."""
     sys.stdout.write(welcome(settings, addresses))
     sys.stdout.flush()
     logger.info("listening", extra={"addresses": [str(address) for address in addresses]})

@@ -92,8 +92,8 @@ def _processes(settings: Settings) -> Iterator[Contradiction]:
     if settings.shutdown_spread is not None and settings.shutdown_spread > settings.grace:
         yield Contradiction(
             (("shutdown_spread",), ("grace",)),
-            f"is {settings.shutdown_spread:g} and has to be at most grace ({settings.grace:g}): who is not told by then "
-            "is cut off",
+            f"is {settings.shutdown_spread:g} and has to be at most grace ({settings.grace:g}): who is not told by "
+            "then is cut off",
         )
 
 

@@ -1,4 +1,4 @@
-"""What `engine` may say: `memory`, or the URL of a Redis or Valkey; checked for its shape, and shown without its password.
+"""What `engine` may say: `memory`, or the URL of a Redis or Valkey; checked for its shape, shown without its password.
 
 Pure: nothing here connects, and no message repeats a URL, which may hold a password.
 """
@@ -10,7 +10,9 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 MEMORY = "memory"
 HIDDEN = "***"
-FORMS = "memory, redis://HOST:PORT, rediss://…, unix:///PATH, redis+sentinel://HOST,HOST/NAME or redis+cluster://HOST,HOST"
+FORMS = (
+    "memory, redis://HOST:PORT, rediss://…, unix:///PATH, redis+sentinel://HOST,HOST/NAME or redis+cluster://HOST,HOST"
+)
 
 _SCHEME = re.compile(r"(redis|rediss|valkey|valkeys)(\+sentinel|\+cluster)?|unix", re.ASCII)
 _PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(:(?P<port>[0-9]{1,5}))?", re.ASCII)

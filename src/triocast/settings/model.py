@@ -123,8 +123,8 @@ class Settings(GroupSettings):
     engine: Annotated[
         str | None,
         Meta(
-            description="memory, or the URL of a Redis or Valkey (redis://HOST:PORT) that joins processes and machines; "
-            "without it one worker has memory, several have a Valkey of their own"
+            description="memory, or the URL of a Redis or Valkey (redis://HOST:PORT) that joins processes and "
+            "machines; without it one worker has memory, several have a Valkey of their own"
         ),
     ] = field(default=None, repr=False)
     data_dir: Annotated[
@@ -141,7 +141,7 @@ class Settings(GroupSettings):
         Meta(description="compress messages, once for all WebSockets that can read it (permessage-deflate); costs CPU"),
     ] = False
     max_connections: Annotated[
-        Count, Meta(description="clients connected at once; about half a gigabyte at 50 KB each")
+        Count, Meta(description="clients connected at once to one worker; about half a gigabyte at 50 KB each")
     ] = 10_000
     max_groups_per_connection: Annotated[
         Count, Meta(description="groups one client may be in; the limit Centrifuge SDKs meet elsewhere")
