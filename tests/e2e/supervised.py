@@ -1,4 +1,4 @@
-"""Runs the supervisor as `triocast serve` does, but with other workers: `python -m tests.e2e.supervised MODULE OPTION...`."""
+"""Runs the supervisor as `triocast serve` does, with other workers: python -m tests.e2e.supervised MODULE OPTION..."""
 
 from __future__ import annotations
 
