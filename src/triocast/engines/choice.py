@@ -6,6 +6,7 @@ It never runs one; and what an engine needs installed is only asked for when tha
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 
 from triocast.engines import Engine
 from triocast.engines.memory import MemoryEngine
@@ -14,17 +15,18 @@ from triocast.settings import Settings
 from triocast.settings.engine import is_memory
 
 
-def make_engine(settings: Settings) -> Engine:
-    """Return a new engine for one hub. Raises `SettingsError` if what it needs is not installed."""
-    if is_memory(settings.engine):
-        return MemoryEngine(settings)
-    try:
-        redis = import_module("triocast.engines.redis")
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "coredis":
-            raise
+def check_installed(settings: Settings) -> None:
+    """Raise `SettingsError`, saying what to do, if the engine needs what is not installed."""
+    if not is_memory(settings.engine) and find_spec("coredis") is None:
         raise SettingsError(
             "engine: a Redis or Valkey needs coredis, which is not installed: pip install 'triocast[redis]'"
-        ) from error
-    engine: Engine = redis.RedisEngine(settings)
+        )
+
+
+def make_engine(settings: Settings) -> Engine:
+    """Return a new engine for one hub. Raises `SettingsError` if what it needs is not installed."""
+    check_installed(settings)
+    if is_memory(settings.engine):
+        return MemoryEngine(settings)
+    engine: Engine = import_module("triocast.engines.redis").RedisEngine(settings)
     return engine

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import trio
 
+from triocast.engines.choice import check_installed
 from triocast.errors import SettingsError
 from triocast.serve.crew import Crew
 from triocast.serve.house import House, open_house
@@ -84,9 +85,11 @@ class Supervisor:
         return Valkey(find_binary(), house, house.path / DATA if kept is None else Path(kept).absolute())
 
     def _make_crew(self, house: House, bound: Sequence[Bound], valkey: Valkey | None) -> Crew:
+        settings = _for_workers(self._settings, valkey)
+        check_installed(settings)  # said once, as above
         listening = [Inherited(each.socket.fileno(), str(each.address)) for each in bound]
         held = [] if valkey is None else [valkey.held]
-        return Crew(_for_workers(self._settings, valkey), self._command, house, listening, held)
+        return Crew(settings, self._command, house, listening, held)
 
     async def _run_until_told(
         self, signals: AsyncIterator[int], crew: Crew, valkey: Valkey | None, bound: Sequence[Bound]
