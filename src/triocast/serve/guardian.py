@@ -23,24 +23,29 @@ DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 
 def guard(hold: int, keep: int, command: list[str]) -> int:
-    """Run `command`, end it when nobody holds the pipe any more or on SIGTERM, and return its exit code."""
+    """Run `command`, end it when nobody holds the pipe any more, and return its exit code."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whoever signals all processes at once does not end it too early
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken)
-    for number in (signal.SIGCHLD, signal.SIGTERM):
-        signal.signal(number, _note)
+    signal.signal(signal.SIGCHLD, _note)
     program = subprocess.Popen(command, pass_fds=(keep,), stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)  # noqa: PLW1509, S603
     while program.poll() is None:
         ready, _, _ = select.select([hold, wake], [], [])
-        told = signal.SIGTERM in os.read(wake, 64) if wake in ready else False
-        if told or (hold in ready and not os.read(hold, 64)):
-            program.terminate()
-            try:
-                program.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                program.kill()
-            return program.wait()
+        if hold in ready and not os.read(hold, 64):
+            return _end(program)
+        if wake in ready:
+            os.read(wake, 64)
     return program.returncode
+
+
+def _end(program: subprocess.Popen[bytes]) -> int:
+    program.terminate()
+    try:
+        return program.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        program.kill()
+        return program.wait()
 
 
 def _note(number: int, frame: FrameType | None) -> None:

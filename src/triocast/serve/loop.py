@@ -105,8 +105,11 @@ async def _wait_told(accepting: Callable[[], None], told_otherwise: Callable[[],
             if told_otherwise is not None:
                 nursery.start_soon(hear, told_otherwise)
             accepting()
+    # The second one ends the process, whatever it is doing; but a worker may be told twice of the same stop, by its
+    # supervisor and by whoever signals all processes at once, and it is the supervisor that loses patience with it.
+    further = signal.SIG_DFL if told_otherwise is None else signal.SIG_IGN
     for each in SIGNALS:
-        signal.signal(each, signal.SIG_DFL)  # the second one ends the process, whatever it is doing
+        signal.signal(each, further)
     return told[0]
 
 

@@ -151,7 +151,11 @@ class Supervisor:
             nursery.start_soon(_end_at_second_signal, signals)
             for each in bound:
                 each.socket.close()  # or who connects now would wait for nobody
-            await crew.leave()
+            async with trio.open_nursery() as needed:
+                if valkey is not None:
+                    needed.start_soon(valkey.keep)  # who signals all processes at once ends it too early
+                await crew.leave()
+                needed.cancel_scope.cancel()
             if valkey is not None:
                 await valkey.leave()
             nursery.cancel_scope.cancel()

@@ -67,6 +67,7 @@ class Valkey:
         self._lock = _lock(data)
         self._hold, self.held = os.pipe()
         """Whoever inherits `held` keeps Valkey alive."""
+        self._descriptors = [self._hold, self.held, self._lock]
         self._process: trio.Process | None = None
 
     @property
@@ -117,16 +118,16 @@ class Valkey:
                 logger.error("%s", error)  # noqa: TRY400 - a sentence says it
 
     async def leave(self) -> None:
-        """End it in order; at most `PATIENCE` seconds."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.terminate()
+        """Need it no more, and wait for its end, which comes once no worker needs it; at most `PATIENCE` seconds."""
+        self.let_go()
+        if self._process is not None:
             with trio.move_on_after(PATIENCE):
                 await self._process.wait()
 
     def let_go(self) -> None:
-        """Need it no more: it ends by itself, once no worker needs it either."""
-        for descriptor in (self._hold, self.held, self._lock):
-            os.close(descriptor)
+        """Need it no more; harmless twice."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
     async def _answers(self) -> bool:
         try:
