@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +73,17 @@ async def supervisor(*options: str, module: str = MEMORY, **environ: str) -> Asy
     command = [sys.executable, "-m", "tests.e2e.supervised", module, "workers=2", *options]
     async with running(*command, **environ) as program:
         yield program
+
+
+@contextmanager
+def paused(pid: int) -> Iterator[None]:
+    """Stop a process for the block, after which it goes on, whatever happened: nobody else would wake it."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def alive(pid: int) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.e2e.crews import Crew, alive, crew, supervisor, wait_gone
+from tests.e2e.crews import Crew, alive, crew, paused, supervisor, wait_gone
 from tests.e2e.processes import PATIENCE
 from triocast.errors import SettingsError
 from triocast.serve.valkey import find_binary
@@ -105,11 +105,10 @@ async def test_two_servers_do_not_share_a_folder(tmp_path: Path) -> None:
 async def test_it_goes_after_the_last_worker_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     async with with_valkey(f"data_dir={tmp_path}") as (server, valkey):
         pids = [await valkey.pid(), server.pid(1), server.pid(2)]
-        os.kill(server.pid(1), signal.SIGSTOP)
-        assert await server.program.end(signal.SIGKILL) == -signal.SIGKILL
-        await wait_gone(pids[2])
-        assert "PONG" in await valkey.say("PING")  # there is one who needs it still
-        os.kill(pids[1], signal.SIGCONT)
+        with paused(pids[1]):
+            assert await server.program.end(signal.SIGKILL) == -signal.SIGKILL
+            await wait_gone(pids[2])
+            assert "PONG" in await valkey.say("PING")  # there is one who needs it still
         await wait_gone(*pids)
 
 
@@ -133,13 +132,12 @@ def test_without_the_extra_the_refusal_says_what_to_do(monkeypatch: pytest.Monke
 async def test_ended_while_workers_leave_it_comes_back_for_them() -> None:
     async with with_valkey("grace=30") as (server, valkey):
         pid = await valkey.pid()
-        os.kill(server.pid(1), signal.SIGSTOP)
-        server.program.process.send_signal(signal.SIGTERM)
-        await server.program.wait_for('"stopped", "worker": 2')
-        os.kill(pid, signal.SIGTERM)
-        await server.program.wait_for("the workers' Valkey is back")
-        again = await valkey.pid()
-        os.kill(server.pid(1), signal.SIGCONT)
+        with paused(server.pid(1)):
+            server.program.process.send_signal(signal.SIGTERM)
+            await server.program.wait_for('"stopped", "worker": 2')
+            os.kill(pid, signal.SIGTERM)
+            await server.program.wait_for("the workers' Valkey is back")
+            again = await valkey.pid()
         with trio.fail_after(PATIENCE):
             assert await server.program.process.wait() == 0
         assert not alive(again)

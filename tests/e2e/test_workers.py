@@ -6,7 +6,7 @@ import os
 import signal
 import ssl
 import tempfile
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import trio
 import trio_websocket
 import trustme
 
-from tests.e2e.crews import ELSEWHERE, STUBBORN, Crew, alive, crew, fetch, supervisor, wait_gone
+from tests.e2e.crews import ELSEWHERE, STUBBORN, Crew, alive, crew, paused, supervisor, wait_gone
 from tests.e2e.processes import PATIENCE, run, triocast, websocket
 
 
@@ -60,13 +60,8 @@ async def test_any_worker_tells_the_metrics_of_all_and_who_does_not_answer() -> 
         cpu = await server.metric("process_cpu_seconds_total")
         assert set(cpu) == {"1", "2"}
         assert min(cpu.values()) > 0
-        os.kill(server.pid(2), signal.SIGSTOP)
-        try:
-            with trio.fail_after(PATIENCE):
-                # A connection may still have gone to the one that sleeps: whoever wakes first takes it.
-                assert await server.metric("triocast_worker_up") == {"1": 1, "2": 0}
-        finally:
-            os.kill(server.pid(2), signal.SIGCONT)
+        with paused(server.pid(2)):
+            assert await server.metric("triocast_worker_up") == {"1": 1, "2": 0}
         assert await server.metric("triocast_worker_up") == {"1": 1, "2": 1}
 
 
@@ -174,16 +169,15 @@ async def test_workers_that_cannot_start_end_the_server_with_a_sentence() -> Non
 
 
 async def test_nobody_is_listening_while_the_workers_leave() -> None:
-    async with supervisor(ELSEWHERE, "grace=3600", module=STUBBORN) as program:
-        port = int((await program.wait_for(r"http://127\.0\.0\.1:(\d+)"))[1])
-        program.process.send_signal(signal.SIGTERM)
-        await program.wait_for("stopping")
-        for number in (1, 2):
-            os.kill(Crew(program, port).pid(number), signal.SIGKILL)  # they have the socket, and never let go of it
-        with trio.fail_after(PATIENCE):
-            assert await program.process.wait() == 0
-        with pytest.raises(OSError, match="all attempts to connect"):
-            await fetch(port, "/")
+    async with crew(ELSEWHERE, "shutdown_spread=3600", "grace=3600") as server, AsyncExitStack() as stack:
+        for _ in range(5):
+            await stack.enter_async_context(websocket(f"{server.ws}/ws/g"))
+        server.program.process.send_signal(signal.SIGTERM)
+        with trio.fail_after(PATIENCE), suppress(OSError):
+            while True:
+                await trio.aclose_forcefully(await trio.open_tcp_stream("127.0.0.1", server.port))
+        assert server.program.process.poll() is None
+        assert await server.program.end() == -signal.SIGTERM
 
 
 @pytest.mark.parametrize(
