@@ -142,6 +142,21 @@ async def test_a_second_drain_waits_for_the_first_and_tells_nobody_twice_or_earl
     assert len({client.told_at for client in clients}) == 50
 
 
+async def test_nobody_is_waited_for_who_has_left_by_himself(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    hub = await hub_of(nursery, shutdown_spread=5.0)
+    clients = await clients_of(nursery, hub, 50)
+    begin = trio.current_time()
+    async with trio.open_nursery() as draining:
+        draining.start_soon(hub.drain)
+        await trio.sleep(1.05)
+        for client in clients:
+            client.vanish()
+    assert trio.current_time() == begin + 1.05
+    assert sum(client.closed is not None for client in clients) == 11
+
+
 async def test_alone_with_its_memory_a_server_tells_all_at_once(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:

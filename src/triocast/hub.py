@@ -58,6 +58,7 @@ class Hub:
         self._stopped = trio.Event()
         self._ended = trio.Event()
         self._told: trio.Event | None = None  # while draining; set once everybody is told to go
+        self._emptied = trio.Event()  # while draining, nobody is left
         self._pins = Pins(settings.pinned_bytes)
 
     def __repr__(self) -> str:
@@ -122,6 +123,8 @@ class Hub:
         """Let go of a connection that is over."""
         self._connections.pop(client, None)
         self._ending.pop(client, None)
+        if self.draining and not self._connections:
+            self._emptied.set()
 
     def expect_end(self, client: Client) -> None:
         """Cut `client` off unless it is over within `close_timeout`."""
@@ -137,7 +140,7 @@ class Hub:
         if self._told is not None:
             await self._told.wait()
             return
-        self._told = trio.Event()
+        self._told, self._emptied = trio.Event(), trio.Event()
         try:
             clients = list(self._connections)
             random.shuffle(clients)  # not by age: those who came together would all be told together
@@ -150,11 +153,15 @@ class Hub:
         begin = trio.current_time()
         for count, client in enumerate(clients):
             due = begin + spread * count / len(clients)
+            if client not in self._connections:
+                continue
             if due - trio.current_time() >= DRAIN_PAUSE:
-                await trio.sleep_until(due)
+                with trio.CancelScope(deadline=due):
+                    await self._emptied.wait()
+                    return
             elif count % DRAIN_CHUNK == DRAIN_CHUNK - 1:
                 await trio.lowlevel.checkpoint()
-            client.end(close)  # harmless for those that have gone by themselves meanwhile
+            client.end(close)
         await trio.lowlevel.checkpoint()
 
     # Groups
