@@ -56,6 +56,7 @@ class Crew:
         self._places = [Place(number) for number in range(1, settings.workers + 1)]
         self._serial = count(1)
         self._processes: set[WorkerProcess] = set()
+        self._up = trio.Event()
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Start the workers, call `ready` once all accept connections, and start each anew that dies, until cancelled.
@@ -67,13 +68,15 @@ class Crew:
             for place in self._places:
                 nursery.start_soon(self._begin, place)
         ready()
+        self._up.set()
         async with trio.open_nursery() as nursery:
             for place in self._places:
                 nursery.start_soon(self._keep, place)
 
     async def renew(self) -> None:
         """Put a new worker in the place of each, one place after the other: the new one accepts before the old one is
-        told to leave. If a new one does not start, the rest stay."""
+        told to leave. If a new one does not start, the rest stay. Waits until the first ones are there."""
+        await self._up.wait()
         logger.info("rolling restart", extra={"workers": len(self._places)})
         for place in self._places:
             if not await self._replace(place):

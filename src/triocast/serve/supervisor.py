@@ -105,6 +105,8 @@ class Supervisor:
     async def _work(self, crew: Crew, valkey: Valkey | None, ready: Callable[[], None]) -> None:
         if valkey is not None:
             await valkey.start()
+            kept = self._settings.data_dir or "nowhere: it ends with the server (data_dir keeps it)"
+            logger.info("the workers share a Valkey of their own", extra={"kept": kept})
         async with trio.open_nursery() as nursery:
             if valkey is not None:
                 nursery.start_soon(valkey.keep)

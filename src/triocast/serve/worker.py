@@ -57,9 +57,9 @@ class Worker:
             self._house.leave(order.socket, orphaned=self._orphaned)
 
     def _say_ready(self) -> None:
+        logger.info("accepting connections", extra={"pid": os.getpid()})
         os.write(self._order.report, READY)
         os.close(self._order.report)
-        logger.info("accepting connections", extra={"pid": os.getpid()})
 
     async def _wait_orphaned(self) -> str:
         """Wait for the end of standard input, which the supervisor keeps open."""
