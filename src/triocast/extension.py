@@ -23,7 +23,7 @@ from triocast.core.recovery import wish_of, wishes_of
 from triocast.core.wire import FORMATS, FormatName
 from triocast.door import DOOR, Door, open_door
 from triocast.engines import Engine
-from triocast.engines.memory import MemoryEngine
+from triocast.engines.choice import make_engine
 from triocast.errors import NotRunning, TriocastError
 from triocast.event_response import EventsResponse, open_events_door
 from triocast.group import GroupInfo
@@ -107,7 +107,7 @@ class Triocast:
     """Groups for a Quart-Trio application; `Triocast(app)`, or `init_app(app)` later.
 
     `settings` default to `Settings()`; the environment is not read, and values that no file could have are refused
-    with `SettingsError`. `engine` defaults to a memory engine. Unless
+    with `SettingsError`. `engine` defaults to the one that they name. Unless
     `harden` is false, Hypercorn's connection class is replaced by one that contains crashes, gives every write a
     deadline and bounds what it buffers (see docs/architecture.md).
     """
@@ -122,7 +122,7 @@ class Triocast:
     ) -> None:
         self.settings = settings if settings is not None else Settings()
         check_made(self.settings)
-        self.hub = Hub(self.settings, engine if engine is not None else MemoryEngine(self.settings))
+        self.hub = Hub(self.settings, engine if engine is not None else make_engine(self.settings))
         self.reception = Reception(self.hub)
         self._harden = harden
         if app is not None:

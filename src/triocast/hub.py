@@ -6,6 +6,7 @@ It knows connections only to count them and to end them.
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from heapq import nsmallest
@@ -22,12 +23,16 @@ from triocast.errors import RESTART, Close, EngineError, NotRunning, ShuttingDow
 from triocast.group import Group, GroupInfo
 from triocast.history import PAGE, History, read_history
 from triocast.idempotency import Once
+from triocast.leaving import spread_of
 from triocast.meters import Meters
 from triocast.pins import Pins
 from triocast.settings import Settings
 from triocast.subscription import Follower, Subscription
 
 DRAIN_CHUNK = 100  # connections told to go between two turns of the event loop
+DRAIN_PAUSE = (
+    0.01  # seconds worth waiting for between two of them: a timer for each of 10,000 would cost more than it spreads
+)
 
 logger = logging.getLogger("triocast.hub")
 
@@ -54,6 +59,8 @@ class Hub:
         self._nursery: trio.Nursery | None = None
         self._stopped = trio.Event()
         self._ended = trio.Event()
+        self._told: trio.Event | None = None  # while draining; set once everybody is told to go
+        self._emptied = trio.Event()  # while draining, nobody is left
         self._pins = Pins(settings.pinned_bytes)
         self._once = Once(settings.idempotency_keys)
 
@@ -79,6 +86,7 @@ class Hub:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `stop` is called or the task is cancelled; ready once `task_status.started()` is called."""
         self.draining = False
+        self._told = None
         self._stopped = trio.Event()
         self._ended = trio.Event()
         async with trio.open_nursery() as nursery:
@@ -125,6 +133,8 @@ class Hub:
         """Let go of a connection that is over."""
         self._connections.pop(client, None)
         self._ending.pop(client, None)
+        if self.draining and not self._connections:
+            self._emptied.set()
 
     def expect_end(self, client: Client) -> None:
         """Cut `client` off unless it is over within `close_timeout`."""
@@ -132,12 +142,37 @@ class Hub:
         self._ending_changed.set()
 
     async def drain(self, close: Close = RESTART) -> None:
-        """Refuse new connections and end those there are with `close`; they are told a few at a time."""
+        """Refuse new connections and end those there are with `close`: in random order, evenly over the time that
+        `shutdown_spread` gives them, while the others are served as ever. Returns once all are told; a second call
+        waits for the first. Cancelled, those not told yet are not.
+        """
         self.draining = True
-        for count, client in enumerate(list(self._connections)):
-            client.end(close)
-            if count % DRAIN_CHUNK == DRAIN_CHUNK - 1:
+        if self._told is not None:
+            await self._told.wait()
+            return
+        self._told, self._emptied = trio.Event(), trio.Event()
+        try:
+            clients = list(self._connections)
+            random.shuffle(clients)  # not by age: those who came together would all be told together
+            memory = self.engine.name == "memory"
+            await self._tell(clients, close, spread_of(self.settings, len(clients), alone=memory))
+        finally:
+            self._told.set()
+
+    async def _tell(self, clients: Sequence[Client], close: Close, spread: float) -> None:
+        begin = trio.current_time()
+        for count, client in enumerate(clients):
+            due = begin + spread * count / len(clients)
+            if client not in self._connections:
+                continue
+            if due - trio.current_time() >= DRAIN_PAUSE:
+                with trio.CancelScope(deadline=due):
+                    await self._emptied.wait()
+                    return
+            elif count % DRAIN_CHUNK == DRAIN_CHUNK - 1:
                 await trio.lowlevel.checkpoint()
+            client.end(close)
+        await trio.lowlevel.checkpoint()
 
     # Groups
 

@@ -27,27 +27,38 @@ _COMMON: tuple[Processor, ...] = (
 )
 
 
-def configure(settings: Settings, stream: TextIO | None = None) -> None:
-    """Send the log of the whole process to `stream` (standard error), replacing other handlers."""
+def configure(settings: Settings, stream: TextIO | None = None, *, worker: int | None = None) -> None:
+    """Send the log of the whole process to `stream` (standard error), replacing other handlers.
+
+    Every line of a `worker` carries its number.
+    """
     stream = sys.stderr if stream is None else stream
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(formatter(settings.log_format, terminal=stream.isatty()))
+    handler.setFormatter(formatter(settings.log_format, terminal=stream.isatty(), worker=worker))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.value.upper())
     logging.captureWarnings(capture=True)
 
 
-def formatter(log_format: LogFormat, *, terminal: bool) -> logging.Formatter:
+def formatter(log_format: LogFormat, *, terminal: bool, worker: int | None = None) -> logging.Formatter:
     """Return the formatter that `log_format` names; `auto` asks whether a `terminal` shows it."""
     console = log_format is LogFormat.CONSOLE or (log_format is LogFormat.AUTO and terminal)
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=list(_COMMON),
+        foreign_pre_chain=list(_COMMON) if worker is None else [*_COMMON, _of_worker(worker)],
         processors=_console(colors=terminal) if console else _json(),
         # The record's own traceback would be appended once more, behind the rendered line.
         keep_exc_info=False,
         keep_stack_info=False,
     )
+
+
+def _of_worker(number: int) -> Processor:
+    def add(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event.setdefault("worker", number)
+        return event
+
+    return add
 
 
 def _console(*, colors: bool) -> list[Processor]:

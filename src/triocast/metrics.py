@@ -6,11 +6,12 @@ not meet.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import trio
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -18,6 +19,7 @@ from prometheus_client.registry import Collector
 from triocast.group import Group
 from triocast.hub import Hub
 from triocast.meters import Histogram
+from triocast.pooled import Pool
 
 LOOKED_AT = 250  # groups between two turns of the event loop: about a millisecond, while there may be 100,000
 
@@ -61,14 +63,31 @@ class Metrics:
         self.registry.register(self._numbers)
         ProcessCollector(registry=self.registry)
 
-    async def page(self, accept: str) -> tuple[bytes, str]:
-        """Return the metrics and their content type, in the format that the `Accept` header asks for.
+    async def page(self, accept: str, workers: Workers | None = None) -> tuple[bytes, str]:
+        """Return the metrics and their content type, in the format that the `Accept` header asks for; where this is one
+        of several `workers`, those of all.
 
         Looks at all groups first, giving others a turn every now and then.
         """
-        self._numbers.census = await take_census(self._hub)
         encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type
+        if workers is None:
+            self._numbers.census = await take_census(self._hub)
+            return encode(self.registry), content_type
+        pool = CollectorRegistry()
+        pool.register(Pool(await workers.pages(await self.text())))
+        return encode(pool), content_type
+
+    async def text(self) -> str:
+        """Return the metrics in Prometheus's text format, for another process to read."""
+        self._numbers.census = await take_census(self._hub)
+        return generate_latest(self.registry).decode()
+
+
+class Workers(Protocol):
+    """The other processes of this server."""
+
+    async def pages(self, own: str) -> Mapping[str, str | None]:
+        """Return the page of every worker by its label, `own` among them; None for one that does not answer."""
 
 
 async def take_census(hub: Hub) -> Census:

@@ -20,6 +20,7 @@ from triocast.settings.given import option_name
 SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "Listening": ("bind", "certfile", "keyfile", "trusted_proxies"),
+        "Processes": ("workers", "engine", "data_dir"),
         "Security": ("api_key", "insecure", "allowed_origins", "client_publish"),
         "Limits": (
             "max_message",
@@ -54,6 +55,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "write_timeout",
             "close_timeout",
             "grace",
+            "shutdown_spread",
         ),
         "Log": ("log_level", "log_format"),
     }
@@ -69,6 +71,9 @@ _METAVARS = MappingProxyType(
         "trusted_proxies": "PROXY",
         "allowed_origins": "ORIGIN",
         "api_key": "KEY",
+        "engine": "ENGINE",
+        "data_dir": "FOLDER",
+        "shutdown_spread": "SECONDS",
     }
 )
 _HINTS = get_type_hints(Settings, include_extras=True)

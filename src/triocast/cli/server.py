@@ -17,6 +17,7 @@ import click
 from triocast.cli.options import SettingsCommand, settings_options, shown
 from triocast.errors import SettingsError
 from triocast.settings import Loaded, Settings, check_exposure, load
+from triocast.settings.engine import without_password
 from triocast.settings.given import Key, dotted
 from triocast.settings.sources import SECRETS
 
@@ -35,20 +36,30 @@ def serve(config: str | None, **options: object) -> int:
       triocast serve
       triocast serve --bind 127.0.0.1:9000 --bind unix:/run/triocast.sock
       TRIOCAST_API_KEY=secret triocast serve --bind 0.0.0.0:8000
+      triocast serve --workers 4
+
+    One worker uses one core. Several share a Valkey that is started with them (pip install 'triocast[valkey]'), or the
+    Redis or Valkey that --engine names; a password is better put into TRIOCAST_ENGINE, since others can see a command
+    line. SIGHUP replaces the workers one after the other, with the settings as they are then, and nobody is refused.
 
     Every option is also a key of triocast.toml (max_message = 65536) and a variable
     (TRIOCAST_MAX_MESSAGE=65536). The command line is stronger than variables, these than the file. Groups get
     settings of their own by namespace, in the file as [namespaces.NAME] or in TRIOCAST_NAMESPACES as a JSON
     object. See them all with: triocast config
     """
-    settings = load(options, os.environ, config).settings
-    check_exposure(settings)
+
+    def loaded() -> Settings:
+        settings = load(options, os.environ, config).settings
+        check_exposure(settings)
+        return settings
+
+    settings = loaded()
     # Imported late: the other commands start without the server's weight.
     from triocast import logs  # noqa: PLC0415
-    from triocast.serve import run  # noqa: PLC0415
+    from triocast.serve import run, supervise  # noqa: PLC0415
 
     logs.configure(settings)
-    return run(settings)
+    return run(settings) if settings.workers == 1 else supervise(settings, loaded)
 
 
 @click.command(cls=SettingsCommand)
@@ -88,6 +99,8 @@ def _rows(loaded: Loaded) -> Iterator[tuple[str, str, str]]:
 def _value(settings: Settings, key: Key) -> object:
     holder = settings if len(key) == 1 else settings.namespaces[key[1]]
     value: object = getattr(holder, key[-1])
+    if key == ("engine",) and isinstance(value, str):
+        return without_password(value)
     return SET if key[-1] in SECRETS and value is not None else value
 
 

@@ -28,6 +28,8 @@ STOP_TIMEOUT = (
     0.5  # seconds for it to stop, once its connections are gone: part of the second that follows the grace time
 )
 
+LOOK_AGAIN = 0.01  # seconds; only while leaving, so that being answered costs connections no event of their own
+
 
 class StartFailed(TriocastError):
     """The application could not start; see its cause."""
@@ -52,6 +54,14 @@ class Host:
     async def serve(self, stream: TCPStream) -> None:
         """Serve one connection until it is over; raises nothing but cancellation."""
         await self._links(self._app, self._config, self._context, ConnectionState(self._state.copy()), stream)
+
+    async def wait_answered(self, patience: float) -> None:
+        """Wait until everybody who has connected has had an answer, at most `patience` seconds: who came while the
+        server was still listening is not to find it gone."""
+        with trio.move_on_after(patience):
+            await trio.lowlevel.checkpoint()  # those just accepted become connections
+            while any(not link.answered for link in self._links.live):  # noqa: ASYNC110 - see LOOK_AGAIN
+                await trio.sleep(LOOK_AGAIN)
 
     async def terminate(self) -> None:
         """Close idle connections, and every other one after the response under way."""

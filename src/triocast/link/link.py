@@ -30,6 +30,7 @@ from triocast.link.workers import warn_of_workers
 from triocast.link.writing import TCPStream, Writer
 from triocast.meters import Eviction
 from triocast.settings import Settings
+from triocast.settings.engine import is_memory
 
 logger = logging.getLogger("triocast.link")
 
@@ -65,6 +66,7 @@ class Link(TCPServer):
         self._idle = True
         self._watching = trio.CancelScope(deadline=self._first_head_by)
         self._heartbeat: Heartbeat | None = None  # of a WebSocket or an event stream
+        self.answered = False  # whether its client was ever written anything
         self._silent = False  # reset because no ping was answered
 
     @classmethod
@@ -125,7 +127,8 @@ class Link(TCPServer):
         Cancelled, what is being written has `close_timeout` left.
         """
         self.live.add(self)
-        warn_of_workers(self.config.workers)
+        if is_memory(self.settings.engine):
+            warn_of_workers(self.config.workers)
         try:
             await self._serve()
         except* Exception as crash:
@@ -143,6 +146,7 @@ class Link(TCPServer):
         """Do what a protocol asks for: write, close, or watch the clock."""
         if isinstance(event, RawData):
             if event.data:
+                self.answered = True
                 await self.writer.send_all(event.data)
         elif isinstance(event, Closed):
             await self._begin_to_close()

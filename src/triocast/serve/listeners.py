@@ -11,7 +11,7 @@ import socket
 import ssl
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -37,30 +37,43 @@ class CannotListen(TriocastError):
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """A socket that listens, and the address it really has (a port of 0 has become one)."""
+
+    socket: trio.socket.SocketType
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
 class Listening:
-    """A listener, and the address it really has (a port of 0 has become one)."""
+    """What accepts connections, and where."""
 
     listener: Listener
     address: Address
 
 
 @asynccontextmanager
-async def open_listeners(settings: Settings) -> AsyncIterator[list[Listening]]:
+async def open_sockets(settings: Settings) -> AsyncIterator[list[Bound]]:
     """Listen on every address of `settings.bind` while the block lasts.
 
     Raises `CannotListen`; then nothing is left open.
     """
-    tls = tls_context(settings)
     async with AsyncExitStack() as stack:
-        opened: list[Listening] = []
+        opened: list[Bound] = []
         for text in settings.bind:
             address = parse_address(text)
             for listener in await _open(address):
                 await stack.enter_async_context(listener)
                 if address.path is not None:
                     stack.callback(_remove_socket, address.path, os.stat(address.path).st_ino)
-                opened.append(Listening(_with_tls(listener, tls), _address_of(listener, address)))
+                opened.append(Bound(listener.socket, _address_of(listener, address)))
         yield opened
+
+
+def listen_on(bound: Sequence[Bound], settings: Settings) -> list[Listening]:
+    """Return what accepts from the sockets, with TLS where the settings have it. Raises `CannotListen`."""
+    tls = tls_context(settings)
+    return [Listening(_with_tls(trio.SocketListener(each.socket), tls), each.address) for each in bound]
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:

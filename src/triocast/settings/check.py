@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from triocast.core.overflow import Policy
 from triocast.errors import SettingsError
 from triocast.settings.address import Address, parse_address
+from triocast.settings.engine import MEMORY, check_engine, is_memory
 from triocast.settings.model import GroupSettings, Settings
 
 # What a message of the largest size weighs against max_lag_bytes beside its payload: the fixed 64, and its
@@ -59,6 +61,7 @@ def contradictions(settings: Settings) -> Iterator[Contradiction]:
     for given, missing in (("certfile", "keyfile"), ("keyfile", "certfile")):
         if getattr(settings, given) is not None and getattr(settings, missing) is None:
             yield Contradiction(((given,), (missing,)), f"needs {missing} too: TLS takes both or neither")
+    yield from _processes(settings)
     yield from _lag(settings, settings, ())
     yield from _memory(settings, settings, ())
     for namespace, group in settings.namespaces.items():
@@ -66,6 +69,41 @@ def contradictions(settings: Settings) -> Iterator[Contradiction]:
             yield from _memory(settings, group, ("namespaces", namespace))
         if group.max_lag_bytes != settings.max_lag_bytes:
             yield from _lag(settings, group, ("namespaces", namespace))
+
+
+def _processes(settings: Settings) -> Iterator[Contradiction]:
+    if settings.workers > 1 and settings.engine == MEMORY:
+        yield Contradiction(
+            (("engine",), ("workers",)),
+            f"memory joins no processes, and workers is {settings.workers}: each would have groups of its own; leave "
+            "engine out (the workers share a Valkey of their own) or name a Redis (redis://HOST:PORT)",
+        )
+    if settings.data_dir is not None and (settings.workers == 1 or settings.engine is not None):
+        yield Contradiction(
+            (("data_dir",), ("workers",), ("engine",)),
+            "is where the Valkey of several workers keeps its data, and there is none: that takes workers above 1 and "
+            "no engine",
+        )
+    if settings.workers > 1 or not is_memory(settings.engine):
+        yield from _blocking(settings, ())
+        for namespace, group in settings.namespaces.items():
+            if group.policy is not settings.policy:
+                yield from _blocking(group, ("namespaces", namespace))
+    if settings.shutdown_spread is not None and settings.shutdown_spread > settings.grace:
+        yield Contradiction(
+            (("shutdown_spread",), ("grace",)),
+            f"is {settings.shutdown_spread:g} and has to be at most grace ({settings.grace:g}): who is not told by "
+            "then is cut off",
+        )
+
+
+def _blocking(group: GroupSettings, place: tuple[str, ...]) -> Iterator[Contradiction]:
+    if group.policy is Policy.BLOCK:
+        yield Contradiction(
+            ((*place, "policy"), ("engine",), ("workers",)),
+            "block holds publishers back for the clients of one process, and others may publish elsewhere: it takes "
+            "engine memory and one worker",
+        )
 
 
 def _lag(settings: Settings, group: GroupSettings, place: tuple[str, ...]) -> Iterator[Contradiction]:
@@ -157,5 +195,6 @@ _VALUES: Mapping[str, Callable[[str], None]] = MappingProxyType(
         "certfile": _readable_file,
         "keyfile": _readable_file,
         "api_key": _key,
+        "engine": check_engine,
     }
 )

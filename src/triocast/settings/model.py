@@ -115,13 +115,33 @@ class Settings(GroupSettings):
         Meta(description="proxies (an address, a network, or unix) whose X-Forwarded-* headers are believed"),
     ] = ()
 
+    workers: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)],
+        Meta(description="processes that serve, one for each core; more than one share an engine"),
+    ] = 1
+    # Never in the repr: there may be a password in it.
+    engine: Annotated[
+        str | None,
+        Meta(
+            description="memory, or the URL of a Redis or Valkey (redis://HOST:PORT) that joins processes and "
+            "machines; without it one worker has memory, several have a Valkey of their own"
+        ),
+    ] = field(default=None, repr=False)
+    data_dir: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(
+            description="folder in which the workers' own Valkey keeps history and positions over restarts; without it "
+            "they go when the server does"
+        ),
+    ] = None
+
     max_message: Annotated[Count, Meta(description="bytes in one message, published or sent by a client")] = 1 * MIB
     compression: Annotated[
         bool,
         Meta(description="compress messages, once for all WebSockets that can read it (permessage-deflate); costs CPU"),
     ] = False
     max_connections: Annotated[
-        Count, Meta(description="clients connected at once; about half a gigabyte at 50 KB each")
+        Count, Meta(description="clients connected at once to one worker; about half a gigabyte at 50 KB each")
     ] = 10_000
     max_groups_per_connection: Annotated[
         Count, Meta(description="groups one client may be in; the limit Centrifuge SDKs meet elsewhere")
@@ -179,6 +199,13 @@ class Settings(GroupSettings):
         Seconds,
         Meta(description="seconds from SIGTERM until whatever is left is cut off; what orchestrators wait, and less"),
     ] = 10.0
+    shutdown_spread: Annotated[
+        Annotated[float, Meta(ge=0, le=86_400 * 365)] | None,
+        Meta(
+            description="seconds over which clients are told to go, evenly and in random order; without it as long as "
+            "200 a second take, at most half of grace, and no time at all with engine memory: nobody else takes them"
+        ),
+    ] = None
     log_level: Annotated[LogLevel, Meta(description="least serious event that is logged")] = LogLevel.INFO
     log_format: Annotated[
         LogFormat, Meta(description="console or json; auto is console on a terminal, json elsewhere")

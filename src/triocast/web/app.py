@@ -7,6 +7,7 @@ from quart_trio import QuartTrio
 
 from triocast.engines import Engine
 from triocast.extension import Triocast
+from triocast.metrics import Workers
 from triocast.settings import Settings
 from triocast.web.blueprint import routes
 from triocast.web.errors import answer_errors_with_json
@@ -30,8 +31,13 @@ Every client that is connected to /ws/sample gets the message.
 """
 
 
-def create_app(settings: Settings, *, engine: Engine | None = None, harden: bool = True) -> QuartTrio:
-    """Return the application that `triocast serve` serves; its Triocast is `app.extensions["triocast"]`."""
+def create_app(
+    settings: Settings, *, engine: Engine | None = None, harden: bool = True, workers: Workers | None = None
+) -> QuartTrio:
+    """Return the application that `triocast serve` serves; its Triocast is `app.extensions["triocast"]`.
+
+    `workers` are the other processes of the same server, where there are some.
+    """
     app = QuartTrio("triocast.web", static_folder=None)
     app.url_map.merge_slashes = False  # a slash too many is a bad group name, not a redirect
     push = Triocast(app, settings, engine=engine, harden=harden)
@@ -39,7 +45,7 @@ def create_app(settings: Settings, *, engine: Engine | None = None, harden: bool
     fronts = PublishFront(EventsFront(SocketFront(app.asgi_app, push), push), push)  # type: ignore[arg-type]
     app.asgi_app = Forwarded(Gate(fronts), settings.trusted_proxies)  # type: ignore[method-assign, assignment]
     answer_errors_with_json(app)
-    app.register_blueprint(routes(push))
+    app.register_blueprint(routes(push, workers=workers))
 
     @app.get("/")
     async def welcome() -> Response:

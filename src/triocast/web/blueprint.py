@@ -5,6 +5,7 @@ from __future__ import annotations
 from quart import Blueprint
 
 from triocast.extension import Triocast
+from triocast.metrics import Workers
 from triocast.web.events import events_routes
 from triocast.web.groups import group_routes
 from triocast.web.health import health_routes
@@ -14,11 +15,11 @@ from triocast.web.publish import publish_routes
 from triocast.web.socket import socket_routes
 
 
-def routes(push: Triocast, name: str = "triocast") -> Blueprint:
+def routes(push: Triocast, name: str = "triocast", workers: Workers | None = None) -> Blueprint:
     """Return a blueprint with `/ws`, `/sse`, `/publish`, `/groups`, `/metrics` and `/health` for the groups of `push`.
 
     `app.register_blueprint(routes(push), url_prefix="/push")` mounts it below a prefix. Bodies are bounded by the
-    application: see `triocast.web.bound_bodies`.
+    application: see `triocast.web.bound_bodies`. `workers` are the processes whose metrics `/metrics` shows, too.
     """
     blueprint = Blueprint(name, __name__)
     parts = (
@@ -27,9 +28,9 @@ def routes(push: Triocast, name: str = "triocast") -> Blueprint:
         publish_routes,
         group_routes,
         history_routes,
-        metrics_routes,
         health_routes,
     )
     for part in parts:
         blueprint.register_blueprint(part(push))
+    blueprint.register_blueprint(metrics_routes(push, workers=workers))
     return blueprint

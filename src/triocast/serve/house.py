@@ -1,0 +1,64 @@
+"""The private folder that the processes of one server share: their sockets, and the roster of who is who.
+
+Only the server's own user may look into it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from triocast.settings.address import MAX_UNIX_PATH
+
+ROSTER = "roster.json"
+SOCKET = ".sock"
+LONGEST_NAME = 40  # of what stands in the folder, the slash before it included
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The folder `path`, and in it a socket for every worker, named by nobody's number: two may have the same for a
+    while, the one that comes and the one that goes."""
+
+    path: Path
+
+    def write_roster(self, roster: Mapping[str, str]) -> None:
+        """Say which socket belongs to the worker of each label; whoever reads finds the old or the new, whole."""
+        new = self.path / f"{ROSTER}.new"
+        new.write_bytes(msgspec.json.encode(roster))
+        new.replace(self.path / ROSTER)
+
+    def read_roster(self) -> dict[str, str]:
+        """Return the name of every worker's socket by the worker's label."""
+        return msgspec.json.decode((self.path / ROSTER).read_bytes(), type=dict[str, str])
+
+    def leave(self, socket: str, *, orphaned: bool) -> None:
+        """Remove a worker's socket; the last of those that have outlived their supervisor removes everything."""
+        with suppress(FileNotFoundError):
+            (self.path / socket).unlink()
+        if orphaned and not any(self.path.glob(f"*{SOCKET}")):
+            shutil.rmtree(self.path, ignore_errors=True)
+
+
+@contextmanager
+def open_house() -> Iterator[House]:
+    """Make the folder, and remove it at the end of the block with all that is in it."""
+    path = Path(tempfile.mkdtemp(prefix="triocast-", dir=_place()))  # for its owner only (0700)
+    try:
+        yield House(path)
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _place() -> str:
+    """Return where the folder goes: where temporary files do, unless the sockets' paths became too long there."""
+    usual = tempfile.gettempdir()
+    fits = len(os.fsencode(usual)) + LONGEST_NAME < MAX_UNIX_PATH
+    return usual if fits else "/tmp"  # noqa: S108 - the folder in it is made by mkdtemp
