@@ -51,6 +51,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "ping_timeout",
             "inbound_timeout",
             "write_timeout",
+            "engine_timeout",
             "close_timeout",
             "grace",
         ),

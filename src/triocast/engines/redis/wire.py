@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 from coredis.exceptions import ConnectionError as NotConnected
 
+from triocast.engines.redis.advice import advise
+from triocast.engines.redis.caller import RedisRefused
 from triocast.engines.redis.connection import Answer, Arg, Connection, ConnectionLost, Reply, error_text
 from triocast.engines.redis.line import Line
-from triocast.errors import EngineError, EngineUnavailable, UnknownOutcome
+from triocast.errors import EngineUnavailable, UnknownOutcome
 
 MAX_WAITING = 10_000  # requests without a reply: a server that is this far behind gets no more of them
 
@@ -31,21 +33,10 @@ _TEMPORARY = {
 _DROPPED = frozenset({"READONLY", "MASTERDOWN", "NOAUTH", "WRONGPASS"})
 
 
-class RedisRefused(EngineError):
-    """The server answered with an error: `message`, its code in front."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(f"the server refused: {message}")
-        self.message = message
-
-    @property
-    def reason(self) -> str:
-        """The code in front: the first word."""
-        return self.message.partition(" ")[0]
-
-
 class Wire(Line):
     """Asks one server. `run` it; `call` works while it is up."""
+
+    _advised = False
 
     async def call(self, *args: Arg, asking: bool = False) -> Reply:
         """Send a command and return its reply. With `asking`, of a slot that is on its way to this server.
@@ -61,6 +52,12 @@ class Wire(Line):
         if isinstance(reply, Exception):
             self._refuse(reply)
         return reply
+
+    async def live(self, connection: Connection) -> None:  # noqa: ARG002 - it asks as everybody does
+        """Look once at how the server keeps what it is given."""
+        if not self._advised:
+            self._advised = True
+            await advise(self)
 
     def told(self, replies: Sequence[Reply]) -> None:
         """Nothing is subscribed to: what comes unasked for is a late word to somebody else."""
@@ -88,9 +85,15 @@ class Wire(Line):
 
     def _refuse(self, error: Exception) -> None:
         refused = RedisRefused(error_text(error))
-        advice = _TEMPORARY.get(refused.reason)
+        reason = reason_of(refused)
+        advice = _TEMPORARY.get(reason)
         if advice is None:
             raise refused from error
-        if refused.reason in _DROPPED:
+        if reason in _DROPPED:
             self.drop(advice)
-        raise EngineUnavailable(f"{self.name} refused ({refused.reason}): {advice}") from error
+        raise EngineUnavailable(f"{self.name} refused ({reason}): {advice}") from error
+
+
+def reason_of(refused: RedisRefused) -> str:
+    """Return the code in front of what a server says."""
+    return str(refused).partition(" ")[0]
