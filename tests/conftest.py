@@ -6,6 +6,8 @@ import pytest
 
 from tests.e2e.processes import tool
 
+pytest_plugins = ["tests.redis_servers"]
+
 
 @pytest.fixture
 def wscat() -> str:

@@ -127,6 +127,21 @@ class UnknownOutcome(EngineError):
     code = "unknown_outcome"
 
 
+class IdempotencyConflict(TriocastError, ValueError):
+    """The idempotency key stands for another message of the group; a new message needs a new key."""
+
+    code = "idempotency_conflict"
+    status = 422
+
+
+class TooManyKeys(TriocastError):
+    """`idempotency_keys` are remembered, and none is forgotten before its time: nothing was published, try again."""
+
+    code = "too_many_keys"
+    status = 503
+    temporary = True
+
+
 class SettingsError(TriocastError, ValueError):
     """A setting is unknown, malformed, or contradicts another; the message names where it stands."""
 

@@ -1,4 +1,4 @@
-"""The Redis engine: one log for many processes, on Redis 7, Valkey, Sentinel or Cluster.
+"""The engine on Redis or Valkey: positions and history on a server, so that many processes serve the same groups.
 
-Every step that must be one is a script on the server; what this process needs of it is read on after whatever breaks.
+Each step that must be one is a script that runs on the server (`scripts/`).
 """
