@@ -13,7 +13,8 @@ from typing import Any, cast
 
 import coredis.exceptions as errors
 import trio
-from anyio import BrokenResourceError, ClosedResourceError, WouldBlock
+from anyio import TASK_STATUS_IGNORED, BrokenResourceError, ClosedResourceError, WouldBlock
+from anyio.abc import TaskStatus
 from coredis.connection import (
     BaseConnection,
     TCPConnection,
@@ -146,6 +147,18 @@ class Connection(BaseConnection):
         """End the connection: who waits for a reply learns that there will be none."""
         self._last_error = self._last_error or errors.ConnectionError(why)
         self.invalidate(why)
+
+    async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
+        """Connect, and stay until the connection ends. Raises coredis's errors if it could not be made."""
+        try:
+            await super().run(task_status=task_status)
+        finally:  # coredis leaves them open where nothing could be connected to
+            self._write_buffer_in.close()
+            self._write_buffer_out.close()
+            self._push_message_buffer_in.close()
+            self._push_message_buffer_out.close()
+            self._streamed_message_buffer_in.close()
+            self._streamed_message_buffer_out.close()
 
     def _data_received(self, data: bytes) -> None:
         self.heard = trio.current_time()

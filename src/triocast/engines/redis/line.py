@@ -18,7 +18,7 @@ from triocast.engines.redis.address import Place
 from triocast.engines.redis.connection import Access, Connection, Reply, describe, new_connection
 from triocast.errors import EngineUnavailable
 
-IDLE = 5.0  # seconds of silence after which a server is asked whether it is there
+IDLE = 5.0  # seconds of silence, at most, after which a server is asked whether it is there
 LOOKS = 5  # looks at a connection in the time that an answer may take: how late, at most, its silence is noticed
 FIRST_WAIT = 0.1  # seconds until the second attempt, at most: a server that restarts is back at once
 LONGEST_WAIT = 3.0  # seconds between two attempts, at most: nobody waits longer for a server that is back
@@ -162,7 +162,7 @@ class Line(ABC):
             if asked is not None and now - asked >= timeout:
                 self._ended = f"no answer for {timeout:g} s"
                 connection.give_up(self._ended)
-            elif asked is None and now - connection.heard >= IDLE:
+            elif asked is None and now - connection.heard >= min(IDLE, timeout):
                 self.greet(connection)
 
     def _goes_up(self, connection: Connection) -> None:
