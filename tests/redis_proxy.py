@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server, which delays, cuts, swallows answers, and goes silent as a half-open connection does.
+"""A TCP proxy before a server, which delays, cuts, swallows answers, and goes silent as a half-open connection does.
 
 It changes no byte of what it passes on.
 """

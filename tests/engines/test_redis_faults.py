@@ -2,75 +2,21 @@
 
 from __future__ import annotations
 
-import random
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
 
+from tests.redis_engines import KEYS, engine_at, eventually, publish_surely, running, seen, serving
 from tests.redis_proxy import Proxy, proxied
 from tests.redis_servers import Server
-from triocast import Draft, EngineUnavailable, Gap, GapReason, Message, Settings, UnknownOutcome
+from triocast import Draft, EngineUnavailable, GapReason, Message, Settings, UnknownOutcome
 from triocast.connection import open_connection
-from triocast.engines.redis.engine import RedisEngine
-from triocast.engines.redis.keys import Keys
 from triocast.errors import EngineError
 from triocast.hub import Hub
 from triocast.inbox import Inbox, Recall, Renewal
 from triocast.testing import MemoryTransport
-
-PATIENCE = 30.0
-SHORT = Settings(engine_timeout=0.4, history_size=10_000)  # for what waits until an answer is late
-KEYS = Keys()
-
-
-def engine_at(port: int, settings: Settings = SHORT) -> RedisEngine:
-    return RedisEngine(settings, f"redis://127.0.0.1:{port}", source=random.Random(1))
-
-
-async def eventually(condition: Callable[[], object]) -> None:
-    """Wait until it holds; for what another task or a server is about to do."""
-    while not condition():
-        await trio.sleep(0.001)
-
-
-@asynccontextmanager
-async def running(*engines: RedisEngine) -> AsyncIterator[None]:
-    with trio.fail_after(PATIENCE):
-        async with trio.open_nursery() as nursery:
-            for engine in engines:
-                await nursery.start(engine.run)
-            yield
-            nursery.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def serving(engine: RedisEngine, settings: Settings = SHORT) -> AsyncIterator[Hub]:
-    with trio.fail_after(PATIENCE):
-        async with trio.open_nursery() as nursery:
-            hub = Hub(settings, engine)
-            await nursery.start(hub.run)
-            yield hub
-            nursery.cancel_scope.cancel()
-
-
-async def publish_surely(engine: RedisEngine, group: str, draft: Draft) -> int:
-    """Publish as somebody does who wants it done once; returns the offset."""
-    while True:
-        try:
-            return (await engine.publish(group, draft)).position.offset
-        except EngineUnavailable:
-            await trio.sleep(0.01)
-
-
-def seen(transport: MemoryTransport) -> list[int | tuple[GapReason, int, int]]:
-    told: list[int | tuple[GapReason, int, int]] = []
-    for entry in transport.received:
-        assert isinstance(entry, Message | Gap)
-        told.append(entry.offset if isinstance(entry, Message) else (entry.reason, entry.first, entry.last))
-    return told
 
 
 async def test_an_outage_is_a_pause_and_everything_published_elsewhere_meanwhile_is_read_on(valkey: Server) -> None:

@@ -14,7 +14,7 @@ from triocast.errors import EngineError
 if TYPE_CHECKING:
     from triocast.engines.redis.wire import Wire
 
-logger = logging.getLogger("triocast.engines.redis")
+logger = logging.getLogger("triocast.redis")
 
 
 async def advise(wire: Wire) -> None:
@@ -24,7 +24,7 @@ async def advise(wire: Wire) -> None:
     except EngineError as error:
         logger.debug("%s does not tell how it keeps its data: %s", wire.name, error)
         return
-    told = {name.decode(): value.decode() for name, value in reply.items()}
+    told = {name.decode(): value.decode() for name, value in reply.items()} if isinstance(reply, dict) else {}
     for text in warnings_about(told):
         logger.warning("%s: %s", wire.name, text)
 

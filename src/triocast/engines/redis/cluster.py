@@ -26,7 +26,7 @@ REDIRECTS = 5  # servers that one command is sent on to: more than a slot that m
 AGAIN = 0.1  # seconds until a command is tried again that the Cluster could not take
 LOOK_AGAIN = 1.0  # seconds between two looks at a Cluster of which a server is gone: a failover takes seconds
 
-logger = logging.getLogger("triocast.engines.redis")
+logger = logging.getLogger("triocast.redis")
 
 
 def slot_of(partition: int) -> int:
@@ -132,7 +132,7 @@ class ClusterRouter(Router):
                 redirect = parse_redirect(refused, wire.place or self._seeds[0])
                 if redirect is None:
                     await self._pause(refused, until)
-                    wire, asking = self._home(partition), False
+                    wire, asking, redirects = self._home(partition), False, 0
                 else:
                     redirects += 1
                     if redirects > REDIRECTS:
@@ -169,6 +169,7 @@ class ClusterRouter(Router):
         """Ask one server after the other for the map, until one has a map of all partitions."""
         failures = []
         known = [place for place, wire in self._wires.items() if wire.up]
+        self._means.source.shuffle(known)  # one that was cut off from the others must not be believed for ever
         for place in dict.fromkeys([*known, *self._seeds]):
             try:
                 homes = parse_slots(await self._ask_for_slots(place), place)

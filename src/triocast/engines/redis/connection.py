@@ -5,6 +5,7 @@ Alone in knowing coredis's inside. It makes one connection and never another: wh
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any, cast
 
 import coredis.exceptions as errors
 import trio
-from anyio import TASK_STATUS_IGNORED, BrokenResourceError, ClosedResourceError, WouldBlock
+from anyio import TASK_STATUS_IGNORED, BrokenResourceError, ClosedResourceError, EndOfStream, WouldBlock
 from anyio.abc import TaskStatus
 from coredis.connection import (
     BaseConnection,
@@ -34,6 +35,8 @@ Reply = Any
 
 ONE_WRITE = 64 * 1024  # bytes that are joined into one write; what is more goes in the next one
 COMPACT = 256 * 1024  # bytes already parsed that coredis's parser may hold on to, which it lets go only by chance
+
+CLOSED = "the server closed the connection"
 
 # coredis takes the code off the errors that it knows.
 _CODES = {
@@ -59,6 +62,14 @@ class Access:
     login: Login = field(default_factory=Login)
     db: int = 0
     tls: TLS | None = None
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """coredis reports an attempt to connect that was cancelled as an error, with a traceback."""
+    return not (record.exc_info and isinstance(record.exc_info[1], trio.Cancelled))
+
+
+logging.getLogger("coredis").addFilter(_is_no_cancellation)
 
 
 class ConnectionLost(Exception):
@@ -242,8 +253,10 @@ def describe(error: BaseException) -> str:
     """Return why a connection could not be made, or ended, in one line."""
     if isinstance(error, errors.AuthenticationError):
         return "the server wants another user or password: " + error_text(error)
-    if isinstance(error, errors.RedisError) and error.__cause__ is not None:
+    while error.__cause__ is not None:  # what the system says is deepest
         error = error.__cause__
+    if isinstance(error, EndOfStream):
+        return CLOSED
     return error_text(error) or type(error).__name__
 
 

@@ -17,6 +17,8 @@ from triocast.engines.redis.wire import Wire
 from triocast.errors import EngineUnavailable
 from triocast.inbox import Inbox
 
+TURNS = 6  # times an answer's time that a group waits for its turn behind others, while the server is there
+
 
 class Delivery:
     """Keeps every group on the feed of the server that has it. `run` it; groups may come and go before that."""
@@ -33,8 +35,8 @@ class Delivery:
 
     @property
     def unsubscribed(self) -> int:
-        """How many groups do not hear at the moment what is published."""
-        return sum(not follow.live for follow in self._follows.values())
+        """How many groups do not hear at the moment what is published, and did before."""
+        return sum(follow.ready.is_set() and not follow.live for follow in self._follows.values())
 
     def inbox_of(self, group: str) -> Inbox | None:
         """Return where the group's messages go, if it has members here."""
@@ -71,14 +73,18 @@ class Delivery:
     async def beginning(self, follow: Follow) -> Position:
         """Wait until everything is heard that is published from the returned position on.
 
-        Raises `EngineUnavailable` when that takes longer than a server has for an answer, or what the server says.
+        Raises what the server says, and `EngineUnavailable` when that can't be reached for as long as it has for an
+        answer, or has answered for too long to others.
         """
-        with trio.move_on_after(self._timeout):
-            await follow.ready.wait()
+        for _ in range(TURNS):
+            with trio.move_on_after(self._timeout):
+                await follow.ready.wait()
+            feed = self._places.get(follow)
+            if follow.ready.is_set() or feed is None or not feed.up or self._router.why:
+                break
         if follow.failure is not None:
             raise follow.failure
         if not follow.ready.is_set():
-            feed = self._places.get(follow)
             why = self._router.why or (feed.why if feed is not None and not feed.up else "it takes too long")
             raise EngineUnavailable(f"group {follow.group!r} can't be subscribed to: {why}")
         return follow.head

@@ -99,14 +99,20 @@ class RedisEngine:
         Raises `EngineUnavailable` when nothing was published, and `UnknownOutcome` when that can't be known.
         """
         inbox = self._delivery.inbox_of(group)
-        if inbox is not None:
-            try:
-                await inbox.reserve()
-            except InboxClosed:
-                pass
-            else:
-                inbox.release()
+        if inbox is not None and not self.router.why:
+            await self._wait_for_a_place(group, inbox)
         return await self.store.publish(group, draft)
+
+    async def _wait_for_a_place(self, group: str, inbox: Inbox) -> None:
+        """Wait as the memory engine does, but keep none: a message takes its place when it comes back.
+
+        Not for ever: whoever empties the inbox may be waiting for the server.
+        """
+        with trio.move_on_after(self._timeout) as patience, suppress(InboxClosed):
+            await inbox.reserve()
+            inbox.release()
+        if patience.cancelled_caught:
+            raise EngineUnavailable(f"the inbox of group {group!r} was full for {self._timeout:g} s; try again")
 
     async def fetch(self, group: str, after: int, limit: int) -> Page:
         """Return whatever the server still has after the offset `after`, oldest first."""

@@ -35,7 +35,7 @@ MARK = b"triocast:mark"  # a channel that nobody subscribes to: leaving it is an
 # Why a channel was refused that is only somewhere else, or will be there again soon.
 _ELSEWHERE = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "BUSY"})
 
-logger = logging.getLogger("triocast.engines.redis")
+logger = logging.getLogger("triocast.redis")
 
 
 class Feed(Line):

@@ -18,7 +18,7 @@ from triocast.inbox import Inbox
 
 PAST = 4  # epochs of before that are remembered: a late message of theirs must not bring them back
 
-logger = logging.getLogger("triocast.engines.redis")
+logger = logging.getLogger("triocast.redis")
 
 
 class Follow:

@@ -15,7 +15,7 @@ import trio
 from coredis.exceptions import RedisError
 
 from triocast.engines.redis.address import Place
-from triocast.engines.redis.connection import Access, Connection, Reply, describe, new_connection
+from triocast.engines.redis.connection import CLOSED, Access, Connection, Reply, describe, new_connection
 from triocast.errors import EngineUnavailable
 
 IDLE = 5.0  # seconds of silence, at most, after which a server is asked whether it is there
@@ -24,7 +24,7 @@ FIRST_WAIT = 0.1  # seconds until the second attempt, at most: a server that res
 LONGEST_WAIT = 3.0  # seconds between two attempts, at most: nobody waits longer for a server that is back
 STEADY = 5.0  # seconds; a connection that broke sooner was no success
 
-logger = logging.getLogger("triocast.engines.redis")
+logger = logging.getLogger("triocast.redis")
 
 Locate = Callable[[], Awaitable[Place]]
 """Finds out where the server is, before each attempt. Raises `EngineUnavailable`."""
@@ -65,13 +65,12 @@ class Line(ABC):
         """Where the connection leads, or the last one did."""
         self.since = trio.current_time()
         """When it went up, or down."""
-        self.why = "not connected yet"
-        """What is the matter, while it is down."""
         self.changed = trio.Event()
         """Set, and another one there, when it goes up or down."""
         self.means = means
         self._locate = locate
         self._ended = ""
+        self._last_why = "not connected yet"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {'up' if self.up else f'down: {self.why}'}>"
@@ -80,6 +79,13 @@ class Line(ABC):
     def up(self) -> bool:
         """Whether something can be sent."""
         return self.connection is not None and self.connection.usable
+
+    @property
+    def why(self) -> str:
+        """What is the matter, while it is down."""
+        if self.connection is None:
+            return self._last_why
+        return self._ended or self.connection.over or CLOSED
 
     async def run(self) -> None:
         """Keep it up until cancelled."""
@@ -144,7 +150,8 @@ class Line(ABC):
             self._ended = str(_first(group))
         finally:
             self.connection = None
-        self._goes_down(self._ended or (connection.over if connection else "") or "the server closed it", was_up)
+        await trio.lowlevel.checkpoint_if_cancelled()  # coredis makes an error of it
+        self._goes_down(self._ended or (connection.over if connection else "") or CLOSED, was_up)
         return was_up
 
     async def _run(self, connection: Connection, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
@@ -174,9 +181,9 @@ class Line(ABC):
     def _goes_down(self, why: str, was_up: bool) -> None:
         if was_up:
             self.since = trio.current_time()
-        if was_up or self.why != why:
+        if was_up or self._last_why != why:
             logger.warning("no connection to %s: %s", self.name, why, extra={"server": str(self.place)})
-        self.why = why
+        self._last_why = why
         self._change()
 
     def _change(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import trio
@@ -17,6 +18,8 @@ from triocast.engines.redis.connection import Access, Arg, ConnectionLost, Reply
 from triocast.engines.redis.line import Means
 from triocast.engines.redis.wire import Wire
 from triocast.errors import EngineUnavailable
+
+LOOK = 1.0  # seconds between two questions to the Sentinels whether the primary is still the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +95,11 @@ class OneServer(Router):
         return [self._wire]
 
     async def run(self) -> None:
-        """Keep the connection up until cancelled."""
-        await self._wire.run()
+        """Keep the connection up, and with Sentinels to the right server, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wire.run)
+            if self._address.name:
+                nursery.start_soon(self._watch_the_primary)
 
     async def wait_ready(self) -> None:
         """Wait until it is up."""
@@ -109,6 +115,17 @@ class OneServer(Router):
 
     def look_again(self) -> None:
         """There is no other."""
+
+    async def _watch_the_primary(self) -> None:
+        """Leave a server that is the primary no more: one that is replaced in order goes on for seconds as if it were,
+        and what it acknowledges then is lost."""
+        while True:
+            await trio.sleep(LOOK)
+            if self._wire.up:
+                with suppress(EngineUnavailable):
+                    place = await self._ask_the_sentinels()
+                    if place != self._wire.place:
+                        self._wire.drop(f"the primary is {place} now")
 
     async def _locate(self) -> Place:
         if not self._address.name:
