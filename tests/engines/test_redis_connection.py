@@ -21,7 +21,7 @@ from triocast import Draft, EngineUnavailable, UnknownOutcome
 from triocast.engines.redis.address import Place
 from triocast.engines.redis.advice import warnings_about
 from triocast.engines.redis.caller import RedisRefused
-from triocast.engines.redis.connection import COMPACT, Access, Reply, new_connection
+from triocast.engines.redis.connection import Access, Reply, new_connection
 from triocast.engines.redis.line import FIRST_WAIT, LONGEST_WAIT, STEADY, Backoff
 
 
@@ -152,7 +152,7 @@ async def test_messages_in_any_pieces_are_told_whole_and_what_was_parsed_is_let_
         begin += 65_521
         held = max(held, connection._parser.bytes_written)
     assert told == [[b"smessage", b"c", b"x" * 5000]] * 1000
-    assert held <= COMPACT + 2 * 65_536
+    assert held <= 512 * 1024
 
 
 async def test_an_operator_is_told_once_what_a_cache_loses(

@@ -13,10 +13,17 @@ from tests.redis_proxy import Proxy, proxied
 from tests.redis_servers import Server
 from triocast import Draft, EngineUnavailable, GapReason, Message, Settings, UnknownOutcome
 from triocast.connection import open_connection
+from triocast.engines.redis import feed
 from triocast.errors import EngineError
 from triocast.hub import Hub
 from triocast.inbox import Inbox, Recall, Renewal
 from triocast.testing import MemoryTransport
+
+
+@pytest.fixture(autouse=True)
+def no_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is found out must not be by the look at every group that comes in a while anyway."""
+    monkeypatch.setattr(feed, "CHECK_EVERY", 1e6)
 
 
 async def test_an_outage_is_a_pause_and_everything_published_elsewhere_meanwhile_is_read_on(valkey: Server) -> None:
@@ -317,6 +324,38 @@ async def test_a_group_nobody_takes_from_holds_no_more_than_its_inbox_whatever_a
             page = await engine.fetch("g", 64, count)
             assert page.messages[0].offset == 65
             assert (await engine.fetch("g", count - 1, 10)).messages[0].offset == count
+
+
+async def test_a_process_that_can_t_keep_up_is_cut_off_by_the_server_and_catches_up(
+    make_valkey: Callable[..., Server],
+) -> None:
+    server = make_valkey("--client-output-buffer-limit", "pubsub 1mb 0 0")
+    engine, count, names = engine_at(server.port, Settings()), 50_000, KEYS.of("g")
+    async with running(engine):
+        inbox = Inbox(64)
+        async with engine.subscribe("g", inbox):
+            # Not in a thread: nothing else runs here while 35 MB come, more than sockets hold.
+            server.admin.eval(BURST, 3, names.meta, names.stream, names.channel, count, b"x" * 700)
+            follow = engine._delivery._follows["g"]
+            await eventually(lambda: follow.head.offset == count and follow.live)
+            assert server.admin.info("stats")["client_output_buffer_limit_disconnections"] == 1
+            assert (await inbox.take())[-1] == Recall(count)
+
+
+async def test_a_server_that_went_back_in_time_without_a_word_is_found_out_in_a_while(
+    valkey: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "CHECK_EVERY", 0.5)
+    engine = engine_at(valkey.port)
+    async with running(engine):
+        inbox = Inbox(10)
+        async with engine.subscribe("g", inbox) as start:
+            await engine.publish("g", Draft.of("x"))
+            assert isinstance((await inbox.take())[0], Message)
+            valkey.admin.flushall()
+            [item] = await inbox.take()
+            assert isinstance(item, Renewal)
+            assert (item.position.offset, item.position.epoch != start.epoch) == (0, True)
 
 
 async def test_many_publish_at_once_in_few_writes(valkey: Server) -> None:

@@ -19,6 +19,7 @@ from tests.redis_engines import KEYS, engine_at, eventually, publish_surely, run
 from tests.redis_servers import Cluster, Server, free_port, serving_cluster, until, valkey_program
 from triocast import Draft, EngineUnavailable, Message, Settings
 from triocast.connection import open_connection
+from triocast.engines.redis import feed
 from triocast.engines.redis.address import Place
 from triocast.engines.redis.caller import RedisRefused
 from triocast.engines.redis.cluster import parse_redirect, parse_slots, slot_of
@@ -27,6 +28,12 @@ from triocast.inbox import Inbox, Recall
 from triocast.testing import MemoryTransport
 
 PATIENT = Settings()  # with 5 s for an answer, which a Cluster may need while it changes
+
+
+@pytest.fixture(autouse=True)
+def no_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is found out must not be by the look at every group that comes in a while anyway."""
+    monkeypatch.setattr(feed, "CHECK_EVERY", 1e6)
 
 
 @pytest.fixture
@@ -91,16 +98,13 @@ async def test_a_slot_that_moves_while_nobody_publishes_is_followed(own_cluster:
             move = Move(own_cluster, "g")
             move.begin()
             move.finish()
-            feed = engine._delivery._feeds
-            await eventually(
-                lambda: engine.router.wire_of(move.names.partition) is not None and not engine.unsubscribed
-            )
             await eventually(
                 lambda: any(
                     wire.place == Place("127.0.0.1", move.target.port) and move.names.channel in each._wanted
-                    for wire, each in feed.items()
+                    for wire, each in engine._delivery._feeds.items()
                 )
             )
+            await eventually(lambda: not engine.unsubscribed)
             await publish_surely(other, "g", Draft.of(1))
             [item] = await inbox.take()
             assert (item.offset if isinstance(item, Message | Recall) else None) == 1
