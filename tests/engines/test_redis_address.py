@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from triocast import Settings
 from triocast.engines.redis.address import TLS, Kind, Login, Place, RedisAddress, parse_redis_address
+from triocast.engines.redis.engine import RedisEngine
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,14 @@ def test_what_is_no_address_is_refused_with_what_was_expected_and_without_the_pa
     with pytest.raises(ValueError, match=said) as refused:
         parse_redis_address(url if not rest else f"{scheme}://me:secret@{rest}")
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["redis://h", "redis+sentinel://h/main", "redis+cluster://h", "unix:///r.sock"])
+def test_an_engine_is_made_before_anything_runs(url: str) -> None:
+    engine = RedisEngine(Settings(), url)
+    assert not engine.connected
+    assert engine.why
+    assert repr(engine).startswith(f"<RedisEngine {parse_redis_address(url)} not connected: ")
 
 
 @pytest.mark.parametrize(

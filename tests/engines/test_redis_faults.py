@@ -358,6 +358,21 @@ async def test_a_server_that_went_back_in_time_without_a_word_is_found_out_in_a_
             assert (item.position.offset, item.position.epoch != start.epoch) == (0, True)
 
 
+async def test_a_publish_waits_for_a_place_no_longer_than_for_an_answer_and_was_not_published(valkey: Server) -> None:
+    engine = engine_at(valkey.port)
+    async with running(engine):
+        inbox = Inbox(1)
+        async with engine.subscribe("g", inbox):
+            await engine.publish("g", Draft.of("takes the place"))
+            await eventually(lambda: len(inbox) == 1)
+            with pytest.raises(EngineUnavailable, match="inbox"):
+                await engine.publish("g", Draft.of("finds none"))
+            assert (await engine.position("g")).offset == 1
+            [item] = await inbox.take()
+            assert isinstance(item, Message)
+            assert (await engine.publish("g", Draft.of("finds one"))).position.offset == 2
+
+
 async def test_many_publish_at_once_in_few_writes(valkey: Server) -> None:
     async with proxied(valkey.port) as proxy:
         engine = engine_at(proxy.port, Settings())

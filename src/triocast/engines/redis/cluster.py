@@ -128,12 +128,12 @@ class ClusterRouter(Router):
                 self.look_again()
                 raise
             except RedisRefused as refused:
-                self.look_again()
                 redirect = parse_redirect(refused, wire.place or self._seeds[0])
                 if redirect is None:
                     await self._pause(refused, until)
                     wire, asking, redirects = self._home(partition), False, 0
                 else:
+                    self.look_again()
                     redirects += 1
                     if redirects > REDIRECTS:
                         raise EngineUnavailable(f"the Cluster sends us from server to server: {refused}") from refused
@@ -143,6 +143,7 @@ class ClusterRouter(Router):
     async def _pause(self, refused: RedisRefused, until: float) -> None:
         if reason_of(refused) not in ("TRYAGAIN", "CLUSTERDOWN"):
             raise refused
+        self.look_again()
         if trio.current_time() >= until:
             raise EngineUnavailable(f"the Cluster can't take it now: {refused}") from refused
         await trio.sleep(AGAIN)

@@ -73,13 +73,6 @@ class Feed(Line):
             self._stale[channel] = follow.names.partition
             self._work.set()
 
-    def take_all(self) -> Sequence[Follow]:
-        """Let go of every group, for whoever places them elsewhere."""
-        follows = list(self._wanted.values())
-        for follow in follows:
-            self.remove(follow)
-        return follows
-
     async def live(self, connection: Connection) -> None:
         """Subscribe, and ask about what was missed until then."""
         self._acknowledged.clear()

@@ -63,8 +63,8 @@ class Line(ABC):
         self.connection: Connection | None = None
         self.place: Place | None = None
         """Where the connection leads, or the last one did."""
-        self.since = trio.current_time()
-        """When it went up, or down."""
+        self.since = 0.0
+        """When it went up, or down; trio's clock."""
         self.changed = trio.Event()
         """Set, and another one there, when it goes up or down."""
         self.means = means
@@ -89,6 +89,7 @@ class Line(ABC):
 
     async def run(self) -> None:
         """Keep it up until cancelled."""
+        self.since = trio.current_time()
         backoff = Backoff(self.means.source)
         while True:
             began = trio.current_time()
