@@ -15,11 +15,12 @@ from triocast.hub import Hub
 from triocast.testing import MemoryTransport
 
 PATIENCE = 60.0  # seconds until a test gives up; a bound, not a measure
-SHORT = Settings(engine_timeout=0.4, history_size=10_000)  # for what waits until an answer is late
+PATIENT = Settings(history_size=10_000)
+SHORT = Settings(engine_timeout=1.0, history_size=10_000)  # for what waits until an answer is late
 KEYS = Keys()
 
 
-def engine_at(place: int | str, settings: Settings = SHORT) -> RedisEngine:
+def engine_at(place: int | str, settings: Settings = PATIENT) -> RedisEngine:
     """Return an engine for a port of this machine, or a URL; its waits are the same in every run."""
     url = f"redis://127.0.0.1:{place}" if isinstance(place, int) else place
     return RedisEngine(settings, url, source=random.Random(1))
@@ -48,7 +49,7 @@ async def serving(engine: RedisEngine) -> AsyncIterator[Hub]:
     """Run a hub on an engine."""
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
-            hub = Hub(SHORT, engine)
+            hub = Hub(PATIENT, engine)
             await nursery.start(hub.run)
             yield hub
             nursery.cancel_scope.cancel()

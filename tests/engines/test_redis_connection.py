@@ -15,7 +15,7 @@ import trio
 import trustme
 from valkey.exceptions import ResponseError
 
-from tests.redis_engines import engine_at, running
+from tests.redis_engines import SHORT, engine_at, running
 from tests.redis_servers import Server
 from triocast import Draft, EngineUnavailable, UnknownOutcome
 from triocast.engines.redis.address import Place
@@ -40,7 +40,7 @@ async def test_a_user_and_a_password_lead_in_and_wrong_ones_are_named_but_not_sh
     server.admin.execute_command("ACL SETUSER me on >right ~* &* +@all")
     server.admin.execute_command("ACL SETUSER default on nopass -@all +hello +auth")
     for login, said in (("me:wrongone@", "WRONGPASS"), ("", "NOPERM|refused")):
-        engine = engine_at(f"redis://{login}127.0.0.1:{server.port}")
+        engine = engine_at(f"redis://{login}127.0.0.1:{server.port}", SHORT)
         async with running(engine):
             with pytest.raises((EngineUnavailable, RedisRefused), match=said) as refused:
                 await engine.publish("g", Draft.of("x"))
@@ -54,7 +54,7 @@ async def test_a_user_and_a_password_lead_in_and_wrong_ones_are_named_but_not_sh
 async def test_a_server_that_wants_a_password_says_so(make_valkey: Callable[..., Server]) -> None:
     server = make_valkey()
     server.admin.config_set("requirepass", "secret")
-    engine = engine_at(server.port)
+    engine = engine_at(server.port, SHORT)
     async with running(engine):
         assert "the server wants another user or password: NOAUTH" in engine.why
     engine = engine_at(f"redis://:secret@127.0.0.1:{server.port}")
@@ -83,7 +83,7 @@ async def test_tls_leads_in_where_the_certificate_is_trusted(valkey: Server, tmp
         engine = engine_at(f"rediss://127.0.0.1:{port}?cafile={tmp_path / 'ca'}")
         async with running(engine):
             assert (await engine.publish("g", Draft.of("x"))).position.offset == 1
-        engine = engine_at(f"rediss://127.0.0.1:{port}")
+        engine = engine_at(f"rediss://127.0.0.1:{port}", SHORT)
         async with running(engine):
             assert "certificate" in engine.why
         nursery.cancel_scope.cancel()

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 
-from tests.redis_engines import KEYS, engine_at, eventually, publish_surely, running, seen, serving
+from tests.redis_engines import KEYS, PATIENT, SHORT, engine_at, eventually, publish_surely, running, seen, serving
 from tests.redis_proxy import Proxy, proxied
 from tests.redis_servers import Server
-from triocast import Draft, EngineUnavailable, GapReason, Message, Settings, UnknownOutcome
+from triocast import Draft, EngineUnavailable, GapReason, Message, UnknownOutcome
 from triocast.connection import open_connection
 from triocast.engines.redis import feed
 from triocast.errors import EngineError
@@ -117,11 +117,11 @@ async def test_an_answer_that_does_not_come_in_time_is_an_unknown_outcome_and_en
     valkey: Server,
 ) -> None:
     async with proxied(valkey.port) as proxy:
-        engine = engine_at(proxy.port)
+        engine = engine_at(proxy.port, SHORT)
         async with running(engine):
             before = proxy.accepted
             proxy.go_silent()
-            with pytest.raises(UnknownOutcome, match=r"no answer for 0\.4 s"):
+            with pytest.raises(UnknownOutcome, match="no answer for 1 s"):
                 await engine.publish("g", Draft.of("x"))
             with pytest.raises(EngineUnavailable):
                 await engine.publish("g", Draft.of("y"))
@@ -132,18 +132,18 @@ async def test_an_answer_that_does_not_come_in_time_is_an_unknown_outcome_and_en
 
 async def test_a_silent_server_is_noticed_though_nobody_asks_it_anything(valkey: Server) -> None:
     async with proxied(valkey.port) as proxy:
-        engine = engine_at(proxy.port)
+        engine = engine_at(proxy.port, SHORT)
         async with running(engine), engine.subscribe("g", Inbox(10)):
             proxy.go_silent()
             await eventually(lambda: not engine.router.wires[0].up and engine.unsubscribed)
-            assert "no answer for 0.4 s" in engine.why
+            assert "no answer for 1 s" in engine.why
             proxy.mend()
             await eventually(lambda: engine.connected)
 
 
 async def test_who_gives_up_waiting_for_an_answer_takes_it_from_nobody_else(valkey: Server) -> None:
     async with proxied(valkey.port) as proxy:
-        engine = engine_at(proxy.port, Settings())
+        engine = engine_at(proxy.port)
         async with running(engine):
             offsets: list[int] = []
 
@@ -236,7 +236,7 @@ async def test_a_server_that_lost_its_last_writes_is_found_out_by_another_id_in_
 
 async def test_a_client_that_comes_during_an_outage_is_refused_in_time_and_served_after_it(valkey: Server) -> None:
     async with proxied(valkey.port) as proxy:
-        engine = engine_at(proxy.port)
+        engine = engine_at(proxy.port, SHORT)
         async with serving(engine) as hub:
             proxy.refusing = True
             proxy.cut()
@@ -258,13 +258,13 @@ async def open_and_leave(hub: Hub) -> None:
 @pytest.mark.parametrize("fault", ["refusing", "silent"])
 async def test_leaving_while_the_server_is_gone_does_not_wait_for_it(valkey: Server, fault: str) -> None:
     async with proxied(valkey.port) as proxy:
-        engine = engine_at(proxy.port, Settings())
+        engine = engine_at(proxy.port)
         async with serving(engine) as hub:
             async with open_connection(hub, MemoryTransport(), ["g"]):
                 break_off(proxy, fault)
             assert hub.groups == 0
             left = trio.current_time()
-        assert trio.current_time() - left < Settings().engine_timeout  # the engine's end waits for nothing either
+        assert trio.current_time() - left < PATIENT.engine_timeout  # the engine's end waits for nothing either
 
 
 def break_off(proxy: Proxy, fault: str) -> None:
@@ -280,7 +280,7 @@ async def test_a_start_without_a_server_waits_no_longer_than_an_answer_and_goes_
 ) -> None:
     async with proxied(valkey.port) as proxy:
         proxy.refusing = True
-        engine = engine_at(proxy.port)
+        engine = engine_at(proxy.port, SHORT)
         async with running(engine):
             assert not engine.connected
             with pytest.raises(EngineUnavailable):
@@ -302,7 +302,7 @@ redis.call('HSET', meta, 'o', count, 'i', 'id' .. count)
 
 
 async def test_a_group_nobody_takes_from_holds_no_more_than_its_inbox_whatever_arrives(valkey: Server) -> None:
-    engine, count, names = engine_at(valkey.port, Settings()), 50_000, KEYS.of("g")
+    engine, count, names = engine_at(valkey.port), 50_000, KEYS.of("g")
     async with running(engine):
         inbox = Inbox(64)
         async with engine.subscribe("g", inbox):
@@ -330,7 +330,7 @@ async def test_a_process_that_can_t_keep_up_is_cut_off_by_the_server_and_catches
     make_valkey: Callable[..., Server],
 ) -> None:
     server = make_valkey("--client-output-buffer-limit", "pubsub 1mb 0 0")
-    engine, count, names = engine_at(server.port, Settings()), 50_000, KEYS.of("g")
+    engine, count, names = engine_at(server.port), 50_000, KEYS.of("g")
     async with running(engine):
         inbox = Inbox(64)
         async with engine.subscribe("g", inbox):
@@ -359,7 +359,7 @@ async def test_a_server_that_went_back_in_time_without_a_word_is_found_out_in_a_
 
 
 async def test_a_publish_waits_for_a_place_no_longer_than_for_an_answer_and_was_not_published(valkey: Server) -> None:
-    engine = engine_at(valkey.port)
+    engine = engine_at(valkey.port, SHORT)
     async with running(engine):
         inbox = Inbox(1)
         async with engine.subscribe("g", inbox):
@@ -375,7 +375,7 @@ async def test_a_publish_waits_for_a_place_no_longer_than_for_an_answer_and_was_
 
 async def test_many_publish_at_once_in_few_writes(valkey: Server) -> None:
     async with proxied(valkey.port) as proxy:
-        engine = engine_at(proxy.port, Settings())
+        engine = engine_at(proxy.port)
         async with running(engine):
             connection = engine.router.wires[0].connection
             assert connection is not None

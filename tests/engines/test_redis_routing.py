@@ -15,7 +15,7 @@ from valkey import Valkey
 from valkey.exceptions import ConnectionError as NoConnection
 from valkey.exceptions import ResponseError
 
-from tests.redis_engines import KEYS, engine_at, eventually, publish_surely, running, seen, serving
+from tests.redis_engines import KEYS, PATIENT, SHORT, engine_at, eventually, publish_surely, running, seen, serving
 from tests.redis_servers import Cluster, Server, free_port, serving_cluster, until, valkey_program
 from triocast import Draft, EngineUnavailable, Message, Settings
 from triocast.connection import open_connection
@@ -26,8 +26,6 @@ from triocast.engines.redis.cluster import parse_redirect, parse_slots, slot_of
 from triocast.engines.redis.engine import RedisEngine
 from triocast.inbox import Inbox, Recall
 from triocast.testing import MemoryTransport
-
-PATIENT = Settings()  # with 5 s for an answer, which a Cluster may need while it changes
 
 
 @pytest.fixture(autouse=True)
@@ -283,7 +281,7 @@ async def test_sentinels_that_do_not_know_the_primary_are_named(
     make_valkey: Callable[..., Server], caplog: pytest.LogCaptureFixture
 ) -> None:
     with sentinel_for(make_valkey()) as port:
-        engine = engine_at(f"redis+sentinel://127.0.0.1:{port}/other")
+        engine = engine_at(f"redis+sentinel://127.0.0.1:{port}/other", SHORT)
         async with running(engine):
             assert f"127.0.0.1:{port} knows no primary 'other'" in engine.why
             with pytest.raises(EngineUnavailable, match="knows no primary"):
