@@ -34,6 +34,7 @@ class RedisEngine:
 
     name = "redis"
     at_once = False
+    remembers = True
 
     def __init__(self, settings: Settings, address: RedisAddress | str, *, source: random.Random | None = None) -> None:
         self.address = parse_redis_address(address) if isinstance(address, str) else address
@@ -99,7 +100,7 @@ class RedisEngine:
         Raises `EngineUnavailable` when nothing was published, and `UnknownOutcome` when that can't be known.
         """
         inbox = self._delivery.inbox_of(group)
-        if inbox is not None and not self.router.why:
+        if inbox is not None and len(inbox) >= inbox.size and not self.router.why:
             await self._wait_for_a_place(group, inbox)
         return await self.store.publish(group, draft)
 
