@@ -1,4 +1,7 @@
-"""The suite that every engine passes: what members see and publishers are told, whatever the delivery."""
+"""The suite that every engine passes: what members see and publishers are told, whatever the delivery.
+
+Engines in memory run on a virtual clock, those on a server on the real one; no test waits for time to pass on that.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +14,62 @@ import trio
 import trio.testing
 
 from tests.engines.unkind import UnkindEngine
+from tests.redis_servers import Cluster, Server
 from triocast import Draft, Gap, GapReason, IdempotencyConflict, Message, Position, Receipt, Settings
 from triocast.connection import open_connection
 from triocast.engines import Engine, Page
 from triocast.engines.memory import MemoryEngine
+from triocast.engines.redis.engine import RedisEngine
 from triocast.hub import Hub
 from triocast.inbox import Inbox
 from triocast.testing import MemoryTransport
 
 MakeEngine = Callable[[Settings], Engine]
 
-ENGINES: dict[str, MakeEngine] = {
+IN_MEMORY: dict[str, MakeEngine] = {
     "memory": MemoryEngine,
     **{f"unkind-{seed}": lambda settings, seed=seed: UnkindEngine(settings, seed) for seed in range(5)},
 }
+ON_SERVERS = ("valkey", "valkey_cluster", "debian_redis")
 
 
-@pytest.fixture(params=list(ENGINES))
+@pytest.fixture(params=[*IN_MEMORY, *ON_SERVERS])
 def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
-    return ENGINES[request.param]
+    if request.param in IN_MEMORY:
+        return IN_MEMORY[request.param]
+    server = request.getfixturevalue(request.param)
+    return lambda settings: RedisEngine(settings, url_of(server))
+
+
+@pytest.fixture(params=list(IN_MEMORY))
+def make_timed_engine(request: pytest.FixtureRequest) -> MakeEngine:
+    """Engines whose time is the test's own; a server's passes by itself."""
+    return IN_MEMORY[request.param]
+
+
+@pytest.fixture
+def clock(make_engine: MakeEngine) -> trio.testing.MockClock | None:
+    if make_engine in IN_MEMORY.values():
+        return trio.testing.MockClock(autojump_threshold=0)
+    return None
+
+
+def url_of(server: Server | Cluster) -> str:
+    if isinstance(server, Server):
+        return f"redis://127.0.0.1:{server.port}"
+    return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in server.nodes)
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Wait until it holds; for what another task or a server is about to do."""
+    with trio.fail_after(60):
+        while not condition():
+            await trio.sleep(0.001)
+
+
+async def running(engine: Engine, nursery: trio.Nursery) -> Engine:
+    await nursery.start(engine.run)
+    return engine
 
 
 def seen(transport: MemoryTransport) -> list[int | tuple[int, int]]:
@@ -55,7 +95,7 @@ async def member(hub: Hub, group: str, transport: MemoryTransport, task_status: 
 
 
 async def test_members_get_every_offset_once_and_in_order(
-    make_engine: MakeEngine, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+    make_engine: MakeEngine, nursery: trio.Nursery, clock: trio.testing.MockClock | None
 ) -> None:
     settings = Settings(history_size=1000)
     hub = Hub(settings, make_engine(settings))
@@ -67,14 +107,14 @@ async def test_members_get_every_offset_once_and_in_order(
         for publisher in range(4):
             for count in range(25):
                 publishers.start_soon(hub.publish, "g", Draft.of(f"{publisher}:{count}"))
-    await trio.testing.wait_all_tasks_blocked()
     for client in clients:
+        await eventually(lambda client=client: len(client.received) >= 100)  # type: ignore[misc]
         assert seen(client) == list(range(1, 101))
     assert clients[0].received == clients[1].received == clients[2].received
 
 
 async def test_what_history_lost_is_named_by_a_gap_in_its_place(
-    make_engine: MakeEngine, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+    make_engine: MakeEngine, nursery: trio.Nursery, clock: trio.testing.MockClock | None
 ) -> None:
     settings = Settings(history_size=0)
     engine = make_engine(settings)
@@ -84,7 +124,7 @@ async def test_what_history_lost_is_named_by_a_gap_in_its_place(
     await nursery.start(member, hub, "g", client)
     for count in range(60):
         await hub.publish("g", Draft.of(count))
-    await trio.testing.wait_all_tasks_blocked()
+    await eventually(lambda: len(covered(client)) >= 60)
     assert covered(client) == list(range(1, 61))
     gaps = [entry for entry in client.received if isinstance(entry, Gap)]
     assert all(gap.reason is GapReason.LOST for gap in gaps)
@@ -92,7 +132,7 @@ async def test_what_history_lost_is_named_by_a_gap_in_its_place(
 
 
 async def test_receipts_tell_position_and_audience(
-    make_engine: MakeEngine, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+    make_engine: MakeEngine, nursery: trio.Nursery, clock: trio.testing.MockClock | None
 ) -> None:
     settings = Settings()
     hub = Hub(settings, make_engine(settings))
@@ -102,11 +142,14 @@ async def test_receipts_tell_position_and_audience(
     await nursery.start(member, hub, "g", MemoryTransport())
     await nursery.start(member, hub, "g", MemoryTransport())
     second = await hub.publish("g", Draft.of("to two"))
-    assert second == Receipt("g", first.epoch, 2, 2, 0)
+    if second.approximate:  # counts of all processes, which come later
+        assert (second.epoch, second.offset) == (first.epoch, 2)
+    else:
+        assert second == Receipt("g", first.epoch, 2, 2, 0)
 
 
 async def test_a_newcomer_gets_what_comes_after_it_joined(
-    make_engine: MakeEngine, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+    make_engine: MakeEngine, nursery: trio.Nursery, clock: trio.testing.MockClock | None
 ) -> None:
     settings = Settings()
     hub = Hub(settings, make_engine(settings))
@@ -116,12 +159,12 @@ async def test_a_newcomer_gets_what_comes_after_it_joined(
     client = MemoryTransport()
     await nursery.start(member, hub, "g", client)
     await hub.publish("g", Draft.of("new"))
-    await trio.testing.wait_all_tasks_blocked()
+    await eventually(lambda: client.received)
     assert seen(client) == [6]
 
 
 async def test_groups_do_not_mix(
-    make_engine: MakeEngine, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+    make_engine: MakeEngine, nursery: trio.Nursery, clock: trio.testing.MockClock | None
 ) -> None:
     settings = Settings()
     hub = Hub(settings, make_engine(settings))
@@ -133,33 +176,40 @@ async def test_groups_do_not_mix(
     Random(1).shuffle(order)
     for name in order:
         await hub.publish(name, Draft.of(name))
-    await trio.testing.wait_all_tasks_blocked()
     for name, client in clients.items():
+        await eventually(lambda client=client: len(client.received) >= 20)  # type: ignore[misc]
         assert [entry.data.decode() for entry in client.received if isinstance(entry, Message)] == [name] * 20
 
 
 async def test_a_publish_cancelled_while_the_inbox_is_full_was_not_published(
-    make_engine: MakeEngine, autojump_clock: trio.testing.MockClock
+    make_engine: MakeEngine, nursery: trio.Nursery, clock: trio.testing.MockClock | None
 ) -> None:
-    settings = Settings()
-    engine = MemoryEngine(settings) if make_engine is MemoryEngine else make_engine(settings)
+    engine = await running(make_engine(Settings()), nursery)
     inbox = Inbox(2)
+    published = 0
+
+    async def publish() -> None:
+        nonlocal published
+        while True:  # however many places an engine has on the way
+            await engine.publish("g", Draft.of(published))
+            published += 1
+
     async with engine.subscribe("g", inbox):
-        published = 0
-        with trio.move_on_after(5) as patience:
-            while True:  # however many places an engine has on the way
-                await engine.publish("g", Draft.of(published))
-                published += 1
-        assert patience.cancelled_caught
+        async with trio.open_nursery() as publishing:
+            publishing.start_soon(publish)
+            if clock is None:
+                await eventually(lambda: inbox._places.statistics().tasks_waiting)
+            else:
+                await trio.sleep(5)
+            publishing.cancel_scope.cancel()
         assert (await engine.position("g")).offset == published
         inbox.close()
 
 
 async def test_history_is_read_oldest_first_after_an_offset(
-    make_engine: MakeEngine, autojump_clock: trio.testing.MockClock
+    make_engine: MakeEngine, nursery: trio.Nursery, clock: trio.testing.MockClock | None
 ) -> None:
-    settings = Settings(history_size=10)
-    engine = make_engine(settings)
+    engine = await running(make_engine(Settings(history_size=10)), nursery)
     positions = [(await engine.publish("g", Draft.of(count))).position for count in range(15)]
     assert [position.offset for position in positions] == list(range(1, 16))
     page = await engine.read("g", after=0, limit=4)
@@ -171,24 +221,26 @@ async def test_history_is_read_oldest_first_after_an_offset(
 
 
 async def test_history_is_read_back_newest_first_before_an_offset(
-    make_engine: MakeEngine, autojump_clock: trio.testing.MockClock
+    make_engine: MakeEngine, nursery: trio.Nursery, clock: trio.testing.MockClock | None
 ) -> None:
-    settings = Settings(history_size=10)
-    engine = make_engine(settings)
+    engine = await running(make_engine(Settings(history_size=10)), nursery)
     positions = [(await engine.publish("g", Draft.of(count))).position for count in range(15)]
     page = await engine.read_back("g", before=None, limit=4)
     assert page.position == positions[-1]
     assert [message.position for message in page.messages] == positions[:-5:-1]
     assert [message.data for message in page.messages] == [b"14", b"13", b"12", b"11"]
-    assert await engine.read_back("g", before=16, limit=4) == page
-    assert await engine.read_back("g", before=1000, limit=4) == page
+    for before in (16, 1000):
+        same = await engine.read_back("g", before=before, limit=4)
+        assert [message.position for message in same.messages] == positions[:-5:-1]
     rest = await engine.read_back("g", before=9, limit=100)
     assert (rest.position, [message.offset for message in rest.messages]) == (positions[-1], [8, 7, 6])
     assert (await engine.read_back("g", before=6, limit=100)).messages == ()
 
 
-async def test_an_unknown_group_has_no_position_and_looking_at_it_makes_none(make_engine: MakeEngine) -> None:
-    engine = make_engine(Settings())
+async def test_an_unknown_group_has_no_position_and_looking_at_it_makes_none(
+    make_engine: MakeEngine, nursery: trio.Nursery, clock: trio.testing.MockClock | None
+) -> None:
+    engine = await running(make_engine(Settings()), nursery)
     for _ in range(2):
         assert await engine.position("nobody") == Position("", 0)
         assert await engine.read("nobody", 0, 10) == Page(Position("", 0), ())
@@ -196,10 +248,10 @@ async def test_an_unknown_group_has_no_position_and_looking_at_it_makes_none(mak
 
 
 async def test_a_group_keeps_history_and_position_for_their_times_without_members_and_no_longer(
-    make_engine: MakeEngine, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+    make_timed_engine: MakeEngine, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     settings = Settings(history_ttl=60.0, position_ttl=1000.0)
-    hub = Hub(settings, make_engine(settings))
+    hub = Hub(settings, make_timed_engine(settings))
     await nursery.start(hub.run)
     async with trio.open_nursery() as stay:
         await stay.start(member, hub, "g", MemoryTransport())
@@ -228,10 +280,10 @@ async def test_a_group_keeps_history_and_position_for_their_times_without_member
 
 
 async def test_a_member_that_comes_back_in_time_finds_the_position_it_left(
-    make_engine: MakeEngine, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+    make_timed_engine: MakeEngine, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     settings = Settings(history_ttl=10.0, position_ttl=100.0)
-    hub = Hub(settings, make_engine(settings))
+    hub = Hub(settings, make_timed_engine(settings))
     await nursery.start(hub.run)
     first = await hub.publish("g", Draft.of("x"))
     for _ in range(5):  # each time the position's time begins again

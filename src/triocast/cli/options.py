@@ -53,6 +53,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "ping_timeout",
             "inbound_timeout",
             "write_timeout",
+            "engine_timeout",
             "close_timeout",
             "grace",
             "shutdown_spread",

@@ -194,6 +194,10 @@ class Settings(GroupSettings):
     write_timeout: Annotated[
         Seconds, Meta(description="seconds a client may take nothing of what is written before it is reset")
     ] = 10.0
+    engine_timeout: Annotated[
+        Seconds,
+        Meta(description="seconds Redis has for an answer, before a publish is answered with unknown_outcome"),
+    ] = 5.0
     close_timeout: Annotated[Seconds, Meta(description="seconds to wait for the other side once a close is sent")] = 5.0
     grace: Annotated[
         Seconds,

@@ -2,3 +2,5 @@
 
 Each step that must be one is a script that runs on the server (`scripts/`).
 """
+
+from triocast.engines.redis.engine import RedisEngine as RedisEngine

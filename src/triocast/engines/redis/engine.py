@@ -1,0 +1,143 @@
+"""The engine on Redis or Valkey: what the protocol asks for, out of the store, the feeds and the way to the servers.
+
+It keeps no message: positions and history are the server's.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import trio
+
+from triocast.core.message import Draft, Position
+from triocast.engines import Page, Published
+from triocast.engines.redis.address import Kind, RedisAddress, parse_redis_address
+from triocast.engines.redis.cluster import ClusterRouter
+from triocast.engines.redis.connection import Access
+from triocast.engines.redis.delivery import Delivery
+from triocast.engines.redis.keys import Keys
+from triocast.engines.redis.line import Means
+from triocast.engines.redis.routing import NodeState, OneServer, Router
+from triocast.engines.redis.store import Store
+from triocast.errors import EngineUnavailable
+from triocast.inbox import Inbox, InboxClosed
+from triocast.settings import Settings
+
+
+class RedisEngine:
+    """Keeps groups on the server that `address` names. Many processes with the same address serve the same groups.
+
+    `source` is what waits between attempts are drawn from. Raises `ValueError` for an address that is none.
+    """
+
+    name = "redis"
+    at_once = False
+    remembers = True
+
+    def __init__(self, settings: Settings, address: RedisAddress | str, *, source: random.Random | None = None) -> None:
+        self.address = parse_redis_address(address) if isinstance(address, str) else address
+        access = Access(self.address.login, self.address.db, self.address.tls)
+        chance = source or random.Random()  # noqa: S311 - it spreads attempts, nothing more
+        means = Means(access, settings.engine_timeout, chance)
+        self.router = new_router(self.address, means)
+        keys = Keys(self.address.prefix)
+        self.store = Store(self.router, settings, keys)
+        self._delivery = Delivery(self.router, self.store, keys, settings.engine_timeout)
+        self._timeout = settings.engine_timeout
+
+    def __repr__(self) -> str:
+        return f"<RedisEngine {self.address} {'connected' if self.connected else f'not connected: {self.why}'}>"
+
+    @property
+    def connected(self) -> bool:
+        """Whether every group can be published to, and each that has members here hears what is."""
+        return not self.why
+
+    @property
+    def why(self) -> str:
+        """What is the matter; nothing while it is connected."""
+        if self.router.why:
+            return self.router.why
+        return f"{self.unsubscribed} groups are not subscribed to at the moment" if self.unsubscribed else ""
+
+    @property
+    def nodes(self) -> Sequence[NodeState]:
+        """The state of each server."""
+        return self.router.nodes
+
+    @property
+    def unsubscribed(self) -> int:
+        """How many groups with members here do not hear at the moment what is published."""
+        return self._delivery.unsubscribed
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep up the connections until cancelled; begins without a server that can't be reached in time."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.router.run)
+            nursery.start_soon(self._delivery.run)
+            with trio.move_on_after(self._timeout), suppress(EngineUnavailable):  # the log says why
+                await self.router.wait_ready()
+            task_status.started()
+
+    @asynccontextmanager
+    async def subscribe(self, group: str, inbox: Inbox) -> AsyncIterator[Position]:
+        """Deliver what is published from here on to `inbox`; a lost connection is a pause, after which the group is
+        told up to where to fetch.
+
+        Raises `EngineUnavailable` while the server can't be reached.
+        """
+        follow = self._delivery.follow(group, inbox)
+        try:
+            yield await self._delivery.beginning(follow)
+        finally:
+            self._delivery.leave(follow)
+
+    async def publish(self, group: str, draft: Draft) -> Published:
+        """Publish, in one step on the server, once the group's inbox here has a place.
+
+        Raises `EngineUnavailable` when nothing was published, and `UnknownOutcome` when that can't be known.
+        """
+        inbox = self._delivery.inbox_of(group)
+        if inbox is not None and len(inbox) >= inbox.size and not self.router.why:
+            await self._wait_for_a_place(group, inbox)
+        return await self.store.publish(group, draft)
+
+    async def _wait_for_a_place(self, group: str, inbox: Inbox) -> None:
+        """Wait as the memory engine does, but keep none: a message takes its place when it comes back.
+
+        Not for ever: whoever empties the inbox may be waiting for the server.
+        """
+        with trio.move_on_after(self._timeout) as patience, suppress(InboxClosed):
+            await inbox.reserve()
+            inbox.release()
+        if patience.cancelled_caught:
+            raise EngineUnavailable(f"the inbox of group {group!r} was full for {self._timeout:g} s; try again")
+
+    async def fetch(self, group: str, after: int, limit: int) -> Page:
+        """Return whatever the server still has after the offset `after`, oldest first."""
+        return await self.store.fetch(group, after, limit)
+
+    async def read(self, group: str, after: int, limit: int) -> Page:
+        """Return the messages kept after the offset `after`, oldest first."""
+        return await self.store.read(group, after, limit)
+
+    async def read_back(self, group: str, before: int | None, limit: int) -> Page:
+        """Return the messages kept before the offset `before`, newest first."""
+        return await self.store.read_back(group, before, limit)
+
+    async def last_values(self, group: str, after: int, limit: int) -> Page:
+        """Return the last values after the offset `after`, oldest first."""
+        return await self.store.last_values(group, after, limit)
+
+    async def position(self, group: str) -> Position:
+        """Return where the group stands; an unknown group has the empty epoch."""
+        return await self.store.position(group)
+
+
+def new_router(address: RedisAddress, means: Means) -> Router:
+    """Return the way to the servers of an address."""
+    if address.kind is Kind.CLUSTER:
+        return ClusterRouter(address.places, means)
+    return OneServer(address, means)
