@@ -270,7 +270,7 @@ def debian_redis(debian_redis_server: Server) -> Server:
 @pytest.fixture
 def valkey_aof() -> Iterator[Server]:
     """A Valkey of this test alone, which finds its data again after `kill` and `start`."""
-    with serving_redis(valkey_program(), "--appendonly", "yes") as server:
+    with serving_redis(valkey_program(), "--appendonly", "yes", "--appendfsync", "always") as server:
         yield server
 
 

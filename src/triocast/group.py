@@ -15,7 +15,7 @@ from triocast.core.log import Bounds, Entry, GroupLog, first_of
 from triocast.core.message import Gap, GapReason, Position, Receipt
 from triocast.core.overflow import Evict, Policy, judge, would_fall_off
 from triocast.engines import Engine
-from triocast.errors import CRASHED, RESTART, EngineError
+from triocast.errors import CRASHED, RESTART
 from triocast.gate import Gate
 from triocast.gatherer import Gatherer
 from triocast.inbox import Inbox, Item, Recall, Renewal
@@ -80,7 +80,6 @@ class Group:
         self._fresh: list[Entry] = []  # appended to the log, not yet given to anybody
         self._fresh_weight = 0
         self._round_count = max(1, settings.max_lag // 4)
-        self._past: str | None = None  # the epoch before this one
         self._scope = trio.CancelScope()
 
     def __repr__(self) -> str:
@@ -224,12 +223,8 @@ class Group:
                 await self._fetch_until(item.offset)
             elif isinstance(item, Renewal):
                 await self._begin_anew(item.position)
-            elif item.epoch == self._past:
-                pass  # late; that its epoch is over was said, and nobody knows what that had
             elif item.epoch != self.log.epoch:
-                raise EngineError(
-                    f"the engine changed the epoch of {self.name!r} from {self.log.epoch} to {item.epoch}"
-                )
+                pass  # of one that is over, or will be told of: then what members need of it is recovered
             elif item.offset > self.log.top:
                 await self._fetch_until(item.offset - 1)
                 if self.log.top == item.offset - 1:  # else the engine is in a new epoch already
@@ -258,7 +253,6 @@ class Group:
             return
         fresh = await self.source.plan_patiently(old.position, position)
         # From here on in one step: no member may read the new log with a cursor of the old one.
-        self._past = old.epoch
         self.log = self._log_from(position)
         self._receipts.resolve_all(self.subscribers, self.behind)
         for subscription in list(self._members):

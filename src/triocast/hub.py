@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from heapq import nsmallest
 from typing import Protocol
@@ -18,7 +18,7 @@ from triocast.core.message import Draft, Position, Receipt
 from triocast.core.names import check_group_name
 from triocast.core.overflow import Policy
 from triocast.core.recovery import Join, Newest, Wish
-from triocast.engines import Engine, Published
+from triocast.engines import Audience, Engine, Published
 from triocast.errors import RESTART, Close, EngineError, NotRunning, ShuttingDown, TooManyConnections
 from triocast.group import Group, GroupInfo
 from triocast.history import PAGE, History, read_history
@@ -33,6 +33,8 @@ DRAIN_CHUNK = 100  # connections told to go between two turns of the event loop
 DRAIN_PAUSE = (
     0.01  # seconds worth waiting for between two of them: a timer for each of 10,000 would cost more than it spreads
 )
+
+COUNT_CHUNK = 1000  # groups counted between two turns of the event loop
 
 logger = logging.getLogger("triocast.hub")
 
@@ -90,7 +92,7 @@ class Hub:
         self._stopped = trio.Event()
         self._ended = trio.Event()
         async with trio.open_nursery() as nursery:
-            await nursery.start(self.engine.run)
+            await nursery.start(self.engine.run, self._counts)
             nursery.start_soon(self._cut_off_the_late)
             if not self.engine.remembers:
                 nursery.start_soon(self._once.run)
@@ -308,6 +310,14 @@ class Hub:
     def opened_groups(self) -> Sequence[Group]:
         """Return the groups with members here."""
         return [group for group in self._groups.values() if group.subscribers]
+
+    async def _counts(self) -> Mapping[str, Audience]:
+        counts = {}
+        for number, group in enumerate(self.opened_groups(), 1):
+            counts[group.name] = Audience(group.subscribers, group.behind)
+            if number % COUNT_CHUNK == 0:
+                await trio.lowlevel.checkpoint()
+        return counts
 
     @property
     def groups(self) -> int:

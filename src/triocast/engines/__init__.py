@@ -5,6 +5,7 @@ Engines know nothing of connections.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -46,6 +47,16 @@ class Published:
     repeated: bool = False
 
 
+Counts = Callable[[], Awaitable[Mapping[str, Audience]]]
+"""Counts the subscribers of this process, by group."""
+
+
+async def nobody() -> Mapping[str, Audience]:
+    """Count nobody, for an engine without a hub."""
+    await trio.lowlevel.checkpoint()
+    return {}
+
+
 class Engine(Protocol):
     """What every engine does. Each passes the suite in `tests/engines`."""
 
@@ -59,8 +70,13 @@ class Engine(Protocol):
     One that knows other processes, or that raises `UnknownOutcome`, has to.
     """
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Live in the hub's nursery until cancelled; ready once `task_status.started()` is called."""
+    async def run(
+        self, counts: Counts = nobody, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Live in the hub's nursery until cancelled; ready once `task_status.started()` is called.
+
+        An engine that knows other processes tells them, every second, the `counts` of this one.
+        """
 
     def subscribe(self, group: str, inbox: Inbox) -> AbstractAsyncContextManager[Position]:
         """Deliver to `inbox`, while the block lasts, every message after the position that entering it gives.

@@ -17,7 +17,7 @@ from triocast.core.last_values import LastValues
 from triocast.core.log import Bounds, GroupLog
 from triocast.core.message import Draft, Message, Position
 from triocast.core.recovery import Join
-from triocast.engines import Page, Published
+from triocast.engines import Counts, Page, Published, nobody
 from triocast.inbox import Inbox, InboxClosed
 from triocast.settings import Settings
 
@@ -57,7 +57,12 @@ class MemoryEngine:
     def __repr__(self) -> str:
         return f"<MemoryEngine {len(self._logs)} groups, {len(self._inboxes)} active, history {self._weight} bytes>"
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(
+        self,
+        counts: Counts = nobody,  # noqa: ARG002 - it knows no other process
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
         """Forget, every second, what is over its time."""
         task_status.started()
         while True:

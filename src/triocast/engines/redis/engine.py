@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager, suppress
 import trio
 
 from triocast.core.message import Draft, Position
-from triocast.engines import Page, Published
+from triocast.engines import Counts, Page, Published, nobody
 from triocast.engines.redis.address import Kind, RedisAddress, parse_redis_address
+from triocast.engines.redis.census import Reporter, process_name
 from triocast.engines.redis.cluster import ClusterRouter
 from triocast.engines.redis.connection import Access
 from triocast.engines.redis.delivery import Delivery
@@ -27,7 +28,8 @@ from triocast.settings import Settings
 
 
 class RedisEngine:
-    """Keeps groups on the server that `address` names. Many processes with the same address serve the same groups.
+    """Keeps groups on the server that `address` names (by default `settings.engine`). Many processes with the same
+    address serve the same groups.
 
     `source` is what waits between attempts are drawn from. Raises `ValueError` for an address that is none.
     """
@@ -36,14 +38,19 @@ class RedisEngine:
     at_once = False
     remembers = True
 
-    def __init__(self, settings: Settings, address: RedisAddress | str, *, source: random.Random | None = None) -> None:
-        self.address = parse_redis_address(address) if isinstance(address, str) else address
+    def __init__(
+        self, settings: Settings, address: RedisAddress | str | None = None, *, source: random.Random | None = None
+    ) -> None:
+        named = settings.engine or "" if address is None else address
+        self.address = parse_redis_address(named) if isinstance(named, str) else named
+        self.process = process_name()
+        """How this process is called where others are told of it."""
         access = Access(self.address.login, self.address.db, self.address.tls)
         chance = source or random.Random()  # noqa: S311 - it spreads attempts, nothing more
         means = Means(access, settings.engine_timeout, chance)
         self.router = new_router(self.address, means)
         keys = Keys(self.address.prefix)
-        self.store = Store(self.router, settings, keys)
+        self.store = Store(self.router, settings, keys, idempotency_keys=settings.idempotency_keys)
         self._delivery = Delivery(self.router, self.store, keys, settings.engine_timeout)
         self._timeout = settings.engine_timeout
 
@@ -72,11 +79,14 @@ class RedisEngine:
         """How many groups with members here do not hear at the moment what is published."""
         return self._delivery.unsubscribed
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(
+        self, counts: Counts = nobody, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Keep up the connections until cancelled; begins without a server that can't be reached in time."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.router.run)
             nursery.start_soon(self._delivery.run)
+            nursery.start_soon(Reporter(self.store, self.process, counts).run)
             with trio.move_on_after(self._timeout), suppress(EngineUnavailable):  # the log says why
                 await self.router.wait_ready()
             task_status.started()

@@ -27,6 +27,8 @@ ALIVE = 3.0  # seconds until a process that reports nothing counts no more; it r
 PAGE_BYTES = (
     2 * 1024 * 1024
 )  # of one reply: more than a page of history carries, so that such a page sees there is more
+# What publishing answers that is no new message.
+_REPEATED, _CONFLICT, _FULL = 1, 2, 3
 _PROLONGED = 1.0  # seconds that a position is kept longer, because a publish prolongs it at most once in this time
 
 
@@ -87,11 +89,12 @@ class Store:
         kind, data, length, key = arguments(draft)
         ours = (self._new_epoch(), secrets.token_hex(6), kind, data, terms, length, key)
         told = await scripts.PUBLISH.run(self._caller, names.partition, keys, *ours, *repeatable)
-        if told[0] == 2:
+        if told[0] == _CONFLICT:
             raise IdempotencyConflict(f"another message was published to {group!r} with this idempotency key")
-        if told[0] == 3:
+        if told[0] == _FULL:
             raise TooManyKeys("too many idempotency keys are remembered: none is forgotten before its time")
-        return Published(Position(told[1].decode(), told[2]), Audience(told[3], told[4]))
+        position, audience = Position(told[1].decode(), told[2]), Audience(told[3], told[4])
+        return Published(position, audience, repeated=told[0] == _REPEATED)
 
     async def attach(self, group: str) -> Head:
         """Return where the group stands, which is made if there is none, and keep its position for its time."""
