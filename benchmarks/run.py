@@ -84,7 +84,8 @@ def _added_to(before: Results, cases: Sequence[Case], now: Results) -> Results:
     """Return the results of another run without those of `cases`, which are said to be measured now."""
     names = [case.name for case in cases]
     before.measurements = before.without(names)
-    run = f"{now.rounds} rounds on {now.machine['date']}, {now.versions.get(OURS, '')}, {now.machine['Python']}"
+    rounds = f"{now.rounds} round{'s' if now.rounds > 1 else ''}"
+    run = f"{rounds} on {now.machine['date']}, {now.versions.get(OURS, '')}, {now.machine['Python']}"
     before.added |= dict.fromkeys(names, run)
     before.versions = {**now.versions, **before.versions}
     return before
