@@ -152,6 +152,17 @@ async def test_gaps_are_said_on_standard_error():
         assert await command.line("stderr") == "triocast: missed 4 of a, 8 to 11 (slow)"
 
 
+async def test_what_last_values_supersede_is_not_called_missed():
+    begin = {"group": "a", "joined": {"epoch": "e", "offset": 0}}
+    gap = {"group": "a", "gap": {"from": 2, "to": 4, "count": 3, "reason": "superseded"}}
+    values = ({"group": "a", "offset": 1, "data": "x"}, gap, {"group": "a", "offset": 5, "data": "y"})
+    async with listening(sending(begin, *values), "a") as command:
+        assert [await command.line(), await command.line()] == ["x", "y"]
+        await command.line("stderr")
+        said = await command.line("stderr")
+        assert said == "triocast: passed over 3 of a, 2 to 4: newer ones of their keys follow"
+
+
 BEGIN = {"group": "chat", "joined": {"epoch": "e", "offset": 0}}
 AFRESH = {"group": "chat", "gap": {"from": 1, "to": 2, "count": 2, "reason": "epoch", "epochs": ["e", "f"]}}
 

@@ -194,6 +194,8 @@ class _Told:
 
 
 def _gap_text(gap: Gap) -> str:
+    if gap.reason == "superseded":  # as where a stream begins with last values: nothing that still holds is missing
+        return f"passed over {gap.count} of {gap.group}, {gap.first} to {gap.last}: newer ones of their keys follow"
     if gap.epochs is None:
         return f"missed {gap.count} of {gap.group}, {gap.first} to {gap.last} ({gap.reason})"
     before, now = gap.epochs
