@@ -216,6 +216,18 @@ async def planned_offsets(hub: Hub) -> list[int]:
     return [each.offset for each in taken]
 
 
+async def test_what_goes_from_history_before_it_is_read_is_made_good_likewise() -> None:
+    async with running_hub(join=Join.LAST, history_size=3) as hub:
+        await publish(hub, "a", "b", "b")
+        transport = MemoryTransport(JSON)
+        transport.stall()
+        async with open_connection(hub, transport, ["g"], {"g": Position((await hub.info("g")).epoch, 0)}):
+            await publish(hub, "b", "c")
+            transport.resume()
+            await trio.testing.wait_all_tasks_blocked()
+            assert told(transport) == ["g@0", 1, (2, 2), 3, 4, 5]
+
+
 # Any sequence of events, against what was published
 
 STEPS = st.lists(

@@ -24,10 +24,17 @@ class Recovery:
     messages does not learn their offsets. What belongs `before` it and is lost is told first.
     """
 
-    __slots__ = ("_after", "_before", "_engine", "_gap", "_group", "_until", "_valued", "counted", "start")
+    __slots__ = ("_after", "_before", "_engine", "_filled", "_gap", "_group", "_until", "_valued", "counted", "start")
 
     def __init__(
-        self, engine: Engine, group: str, beginning: Beginning, at: Position, first: Message | None = None
+        self,
+        engine: Engine,
+        group: str,
+        beginning: Beginning,
+        at: Position,
+        first: Message | None = None,
+        *,
+        valued: bool = False,
     ) -> None:
         """Make it; with the `first` of the last values that come in the place of the beginning's gap, if any do."""
         self._before: Gap | None = None
@@ -36,7 +43,8 @@ class Recovery:
         self._gap = beginning.gap  # what of it is still to be told
         self._after = beginning.after
         self._until = at
-        self._valued = first is not None
+        self._filled = first is not None  # whether the gap is one that last values may fill
+        self._valued = valued
         self.start = beginning.after if first is None else first.offset - 1
         self.counted = first is None or first.offset == beginning.after
 
@@ -74,7 +82,7 @@ class Recovery:
             return [before]
         if self._gap is None:
             return await self._take_history(budget)
-        if self._valued:
+        if self._filled:
             return await self._take_values(self._gap, budget)
         gap, self._gap = self._gap, None
         return [gap]
@@ -106,21 +114,30 @@ class Recovery:
                 break
             if entries and budget < message.weight:
                 return entries
-            self._pass_until(message.offset - 1, entries)
+            if message.offset > self._after + 1:
+                if self._valued:
+                    return entries or await self._make_good(message.offset - 1, budget)
+                entries.append(self._lose(message.offset - 1))
             entries.append(message)
             self._after = message.offset
             budget -= message.weight
-        if not entries:
-            self._pass_until(self._until.offset, entries)
-        return entries
+        if entries:
+            return entries
+        return await self._make_good(self._until.offset, budget) if self._valued else [self._lose(self._until.offset)]
+
+    def _lose(self, last: int) -> Gap:
+        """Name what history had when this was planned, and has no longer."""
+        gap = Gap(self._group, self._until.epoch, self._after + 1, last, GapReason.LOST)
+        self._after = last
+        return gap
+
+    async def _make_good(self, last: int, budget: int) -> list[Entry]:
+        """Take, of what history has no longer, the last values."""
+        self._gap, self._filled = self._lose(last), True
+        return await self._take_values(self._gap, budget)
 
     def _of_this_epoch(self, page: Page) -> tuple[Message, ...]:
         return page.messages if page.position.epoch == self._until.epoch else ()
-
-    def _pass_until(self, last: int, entries: list[Entry]) -> None:
-        if last > self._after:
-            entries.append(Gap(self._group, self._until.epoch, self._after + 1, last, GapReason.LOST))
-            self._after = last
 
 
 async def plan_recovery(
@@ -138,11 +155,11 @@ async def plan_recovery(
         oldest = min(kept[0].offset, at.offset + 1) if kept else at.offset + 1
         beginning = correct(beginning, group, wish, at, oldest)
     if beginning.gap is None or not valued:
-        return Recovery(engine, group, beginning, at)
+        return Recovery(engine, group, beginning, at, valued=valued)
     page = await engine.last_values(group, beginning.gap.first - 1, 1)
     kept = page.messages if page.position.epoch == at.epoch else ()
     first = kept[0] if kept and kept[0].offset <= beginning.after else None
-    return Recovery(engine, group, _begun(beginning, wish, first), at, first)
+    return Recovery(engine, group, _begun(beginning, wish, first), at, first, valued=valued)
 
 
 def _begun(beginning: Beginning, wish: Wish, first: Message | None) -> Beginning:
