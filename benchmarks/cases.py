@@ -80,7 +80,7 @@ class Case:
         load = self.load
         small = replace(
             load,
-            subscribers=max(load.subscribers // 10, min(load.subscribers, 10)),
+            subscribers=max(load.subscribers // 10, min(load.subscribers, 16)),
             stalled=load.stalled // 10,
             messages=min(load.messages, PLENTY if load.seconds <= SECONDS else 100),
             warmup=min(load.warmup, 50),
