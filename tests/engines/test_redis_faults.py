@@ -391,4 +391,4 @@ async def test_many_publish_at_once_in_few_writes(valkey: Server, monkeypatch: p
                 for number in range(100):
                     nursery.start_soon(engine.publish, f"g{number}", Draft.of("x"))
             assert sum(writes) > 100 * 100
-            assert len(writes) <= 3
+            assert len(writes) <= 5  # the first one goes alone; now and then something else is asked

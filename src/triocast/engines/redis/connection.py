@@ -121,7 +121,13 @@ class Outgoing:
 
     def __init__(self) -> None:
         self._commands: deque[tuple[bytes, Sequence[Any]]] = deque()
+        self._rest = b""  # of a command that was written in part
         self._some = trio.Event()
+
+    @property
+    def empty(self) -> bool:
+        """Whether the writer has written all there was, and waits for more."""
+        return not self._some.is_set()
 
     async def __aenter__(self) -> None:
         """Be one of the things that coredis opens, which this needs not."""
@@ -134,13 +140,19 @@ class Outgoing:
         self._commands += commands
         self._some.set()
 
+    def put_back(self, rest: bytes) -> None:
+        """Have written first what did not go."""
+        self._rest = rest
+        self._some.set()
+
     async def take(self, pack: Callable[..., list[bytes]]) -> bytes:
         """Wait for commands and return as many, packed, as are written at once."""
         if not self._commands:
             self._some = trio.Event()
             await self._some.wait()
-        packed: list[bytes] = []
-        size = 0
+        packed = [self._rest]
+        size = len(self._rest)
+        self._rest = b""
         while self._commands and size < ONE_WRITE:
             name, rest = self._commands.popleft()
             parts = pack(name, *rest)
@@ -170,11 +182,13 @@ class Connection(BaseConnection):
         self._outgoing = Outgoing()
         self._write_buffer_in.close()
         self._write_buffer_in = cast("Any", self._outgoing)
+        self._socket: socket.socket | None = None  # what the writer writes to, if that is not encrypted
 
     def ask(self, *args: Arg) -> Answer:
         """Send a command that has one reply. Raises coredis's `ConnectionError` if nothing can be sent."""
         answer = Answer(trio.current_time())
-        self.tell(*args)
+        if self._requests or not self._written_now(args):
+            self.tell(*args)
         self._requests.append(cast("BaseRequest", answer))
         return answer
 
@@ -182,6 +196,21 @@ class Connection(BaseConnection):
         """Send a command whose outcome is told. Raises coredis's `ConnectionError` if nothing can be sent."""
         name, *rest = args
         self.send_command(cast("bytes", name), *rest)
+
+    def _written_now(self, args: Sequence[Arg]) -> bool:
+        """Write a command in this step: with nothing on its way, there is nothing to join it with. False if that
+        can't be done."""
+        if self._socket is None or not (self._outgoing.empty and self.usable):
+            return False
+        name, *others = args
+        data = b"".join(self._packer.pack_command(cast("bytes", name), *others))
+        try:
+            rest = send_what_goes(self._socket, data)
+        except OSError:  # the writer will meet it too
+            return False
+        if rest:
+            self._outgoing.put_back(rest)
+        return True
 
     @property
     def asked(self) -> float | None:
@@ -256,7 +285,7 @@ class Connection(BaseConnection):
     async def _writer_task(self) -> None:
         """Write all that waits at once."""
         stream = cast("ByteStream", self.stream)
-        plain = _plain(stream)
+        plain = self._socket = _plain(stream)
         while True:
             data = await self._outgoing.take(self._packer.pack_command)
             try:
