@@ -98,5 +98,5 @@ def floors(session: nox.Session) -> None:
 @nox.session(python=sys.executable)
 def benchmark(session: nox.Session) -> None:
     """Measure the server beside its peers: nox -s benchmark -- [--quick] [--rounds N] [--only CASE] [--peers A,B]."""
-    install(session)
+    session.install("--quiet", "-e", ".[valkey]")
     session.run("python", "-m", "benchmarks.run", *session.posargs)

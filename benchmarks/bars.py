@@ -9,7 +9,7 @@ from statistics import median
 
 from benchmarks.cases import GRACE, LOG_BYTES, STALLED, STALLED_AT_EXIT
 from benchmarks.results import Results
-from benchmarks.targets import OURS, PEER_NAMES
+from benchmarks.targets import ALL_OURS, OURS, PAIR, PEER_NAMES, WORKERS
 
 KIB = 1024
 MB = 1e6
@@ -34,6 +34,11 @@ class Bar:
 
 def _over(fact: str, case: str, target: str, under_case: str | None = None) -> Callable[[Results], float | None]:
     return lambda results: results.ratio(fact, (case, OURS), (under_case or case, target))
+
+
+def _joined(fact: str, case: str, target: str) -> Callable[[Results], float | None]:
+    """Several processes over one."""
+    return lambda results: results.ratio(fact, (case, target), (case, OURS))
 
 
 def _ahead_of_peers(results: Results) -> float | None:
@@ -167,6 +172,20 @@ BARS = (
     ),
     Bar("fan-out-sse", "CPU per delivery over that of WebSockets", 1.15, _events_over_websocket("cpu_per_delivery_us")),
     Bar(
+        "workers-fan-out",
+        "CPU per delivery with 2 workers and their Valkey, over one process",
+        1.15,
+        _joined("cpu_per_delivery_us", "workers-fan-out", WORKERS),
+    ),
+    Bar("across", "p50 across two processes over inside one", 3, _joined("p50_ms", "across", PAIR)),
+    Bar(
+        "workers-publishes",
+        "publishes a second to two servers on Valkey, over one process",
+        0.6,
+        _joined("publishes_per_second", "workers-publishes", PAIR),
+        True,
+    ),
+    Bar(
         "million",
         "RSS after 1,000,000 messages over after 10,000",
         2,
@@ -193,8 +212,8 @@ def table(results: Results) -> Iterator[str]:
         sign = "≥" if bar.at_least else "≤"
         shown = "–" if value is None else f"{number(value)}{bar.unit}"
         yield f"| {bar.case} | {bar.text} | {sign} {number(bar.limit)}{bar.unit} | {shown} | {verdict} |"
-    missing = len(list(results.incomplete(OURS)))
-    measured = sum(1 for one in results.measurements if one.target == OURS)
+    missing = sum(1 for name in ALL_OURS for _ in results.incomplete(name))
+    measured = sum(1 for one in results.measurements if one.target in ALL_OURS)
     verdict = "**pass**" if measured and not missing else "miss"
     came = f"{measured - missing} of {measured}"
     yield f"| every case | runs in which every message came, once and in order | all | {came} | {verdict} |"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from benchmarks.client import Load
+from benchmarks.targets import PAIR, WORKERS
 
 SECONDS = 3.0
 PLENTY = 1_000_000  # messages: the time ends these cases, not the count
@@ -55,6 +56,7 @@ class Storm:
 class Case:
     """One case. `options` are given to `triocast serve`; `terminate` ends the server while the clients are there.
 
+    `beside` names the set-ups of several processes that it is measured on, after the one process on its own.
     `kept` says that the memory counts which the server has once all is quiet again; `once`, that one round is enough.
     """
 
@@ -65,6 +67,7 @@ class Case:
     floor: bool = False
     bare: bool = False
     peers: Peers = Peers.NEVER
+    beside: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     terminate: bool = False
     kept: bool = False
@@ -77,7 +80,7 @@ class Case:
         load = self.load
         small = replace(
             load,
-            subscribers=max(load.subscribers // 10, min(load.subscribers, 10)),
+            subscribers=max(load.subscribers // 10, min(load.subscribers, 16)),
             stalled=load.stalled // 10,
             messages=min(load.messages, PLENTY if load.seconds <= SECONDS else 100),
             warmup=min(load.warmup, 50),
@@ -202,6 +205,39 @@ CASES = (
         "way.",
         load=replace(_PUBLISHES, publishers=1, by_websocket=True),
         options=("--client-publish",),
+    ),
+    Case(
+        name="workers-fan-out",
+        title="One publisher, 1,000 subscribers, 64 B: one process, and two workers",
+        what="One HTTP publisher, 64 bytes, 1,000 WebSockets: on one process, and on `--workers 2` with their own "
+        "Valkey, whose CPU counts.",
+        load=_THOUSAND,
+        beside=(WORKERS,),
+    ),
+    Case(
+        name="across",
+        title="From one process to another",
+        what="One HTTP publisher and one WebSocket, 64 bytes: both at one process; and at one server each, joined by "
+        "Valkey.",
+        load=replace(_PUBLISHES, publishers=1),
+        beside=(PAIR,),
+    ),
+    Case(
+        name="workers-publishes",
+        title="Publishes over HTTP, 16 connections, to two servers",
+        what="16 keep-alive connections, each with one publish of 64 bytes in flight, and two WebSockets: on one "
+        "process; and half of each at each of two servers joined by Valkey.",
+        load=replace(_PUBLISHES, subscribers=2, spread=True),
+        beside=(PAIR,),
+    ),
+    Case(
+        name="workers-publishes-websocket",
+        title="Publishes over 16 WebSockets, to two servers",
+        what="The same over 16 WebSockets (`client_publish`), each with one of its messages on its way: each is a "
+        "publisher and a subscriber.",
+        load=replace(_PUBLISHES, subscribers=16, publishers=16, by_websocket=True, window=1, spread=True),
+        options=("--client-publish",),
+        beside=(PAIR,),
     ),
     Case(
         name="sigterm",

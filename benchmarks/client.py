@@ -37,7 +37,9 @@ class Load:
     seconds: float = 3600.0
     patience: float = 20.0
     by_websocket: bool = False
+    window: int = 256
     sse: bool = False
+    spread: bool = False
     rate: float = 0.0
     at_once: int = 64
     expect: int = 0

@@ -107,11 +107,13 @@ def _of_connecting(load: Load, connected: Facts, idle: Usage, busy: Usage, quiet
 
 def _of_publishing(published: Facts, before: Usage, after: Usage) -> Facts:
     cpu = after.cpu - before.cpu
+    store = after.store - before.store
     facts: Facts = {"cpu": cpu}
-    if published["deliveries"]:
-        facts["cpu_per_delivery_us"] = cpu / published["deliveries"] * 1e6
-    if published["messages"]:
-        facts["cpu_per_publish_us"] = cpu / published["messages"] * 1e6
+    for each, count in (("delivery", published["deliveries"]), ("publish", published["messages"])):
+        if count:
+            facts[f"cpu_per_{each}_us"] = cpu / count * 1e6
+        if count and after.store:
+            facts[f"store_cpu_per_{each}_us"] = store / count * 1e6
     if published["seconds"]:
         facts["client_busy"] = published["client_cpu"] / published["seconds"]
     return facts

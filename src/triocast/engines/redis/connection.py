@@ -1,4 +1,4 @@
-"""One connection to one server: coredis's, with a writer that joins what is waiting and nothing kept beyond one read.
+"""One connection to one server: coredis's, with a reader and a writer that cost the event loop one turn each.
 
 Alone in knowing coredis's inside. It makes one connection and never another: who keeps one up is the line.
 """
@@ -6,7 +6,9 @@ Alone in knowing coredis's inside. It makes one connection and never another: wh
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,8 +16,8 @@ from typing import Any, cast
 
 import coredis.exceptions as errors
 import trio
-from anyio import TASK_STATUS_IGNORED, BrokenResourceError, ClosedResourceError, EndOfStream, WouldBlock
-from anyio.abc import TaskStatus
+from anyio import TASK_STATUS_IGNORED, BrokenResourceError, ClosedResourceError, EndOfStream
+from anyio.abc import ByteStream, SocketAttribute, SocketStream, TaskStatus
 from coredis.connection import (
     BaseConnection,
     TCPConnection,
@@ -33,6 +35,7 @@ Arg = bytes | str | int | float
 Reply = Any
 """What a server answers: bytes, numbers, None, and lists of those."""
 
+ONE_READ = 64 * 1024  # bytes
 ONE_WRITE = 64 * 1024  # bytes that are joined into one write; what is more goes in the next one
 COMPACT = 256 * 1024  # bytes already parsed that coredis's parser may hold on to, which it lets go only by chance
 
@@ -113,6 +116,55 @@ class Answer:
         return self._value
 
 
+class Outgoing:
+    """Commands that wait to be written, in place of coredis's stream, which takes a turn of the event loop for each."""
+
+    def __init__(self) -> None:
+        self._commands: deque[tuple[bytes, Sequence[Any]]] = deque()
+        self._rest = b""  # of a command that was written in part
+        self._some = trio.Event()
+
+    @property
+    def empty(self) -> bool:
+        """Whether the writer has written all there was, and waits for more."""
+        return not self._some.is_set()
+
+    async def __aenter__(self) -> None:
+        """Be one of the things that coredis opens, which this needs not."""
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def send_nowait(self, commands: Sequence[tuple[bytes, Sequence[Any]]]) -> None:
+        """Put commands in; as coredis calls it."""
+        self._commands += commands
+        self._some.set()
+
+    def put_back(self, rest: bytes) -> None:
+        """Have written first what did not go."""
+        self._rest = rest
+        self._some.set()
+
+    async def take(self, pack: Callable[..., list[bytes]]) -> bytes:
+        """Wait for commands and return as many, packed, as are written at once."""
+        if not self._commands:
+            self._some = trio.Event()
+            await self._some.wait()
+        packed = [self._rest]
+        size = len(self._rest)
+        self._rest = b""
+        while self._commands and size < ONE_WRITE:
+            name, rest = self._commands.popleft()
+            parts = pack(name, *rest)
+            packed += parts
+            size += sum(map(len, parts))
+        return b"".join(packed)
+
+    def close(self) -> None:
+        """Let go of what was not written."""
+        self._commands.clear()
+
+
 class Connection(BaseConnection):
     """What is ours of a connection. `told` is given what comes unasked for, in order, in the step that reads it:
     pushes as lists, and errors about commands that were sent with `tell`.
@@ -125,10 +177,18 @@ class Connection(BaseConnection):
     heard: float
     """When something last came."""
 
+    def __init__(self, *args: Any, **given: Any) -> None:
+        super().__init__(*args, **given)
+        self._outgoing = Outgoing()
+        self._write_buffer_in.close()
+        self._write_buffer_in = cast("Any", self._outgoing)
+        self._socket: socket.socket | None = None  # what the writer writes to, if that is not encrypted
+
     def ask(self, *args: Arg) -> Answer:
         """Send a command that has one reply. Raises coredis's `ConnectionError` if nothing can be sent."""
         answer = Answer(trio.current_time())
-        self.tell(*args)
+        if self._requests or not self._written_now(args):
+            self.tell(*args)
         self._requests.append(cast("BaseRequest", answer))
         return answer
 
@@ -136,6 +196,21 @@ class Connection(BaseConnection):
         """Send a command whose outcome is told. Raises coredis's `ConnectionError` if nothing can be sent."""
         name, *rest = args
         self.send_command(cast("bytes", name), *rest)
+
+    def _written_now(self, args: Sequence[Arg]) -> bool:
+        """Write a command in this step: with nothing on its way, there is nothing to join it with. False if that
+        can't be done."""
+        if self._socket is None or not (self._outgoing.empty and self.usable):
+            return False
+        name, *others = args
+        data = b"".join(self._packer.pack_command(cast("bytes", name), *others))
+        try:
+            rest = send_what_goes(self._socket, data)
+        except OSError:  # the writer will meet it too
+            return False
+        if rest:
+            self._outgoing.put_back(rest)
+        return True
 
     @property
     def asked(self) -> float | None:
@@ -195,21 +270,29 @@ class Connection(BaseConnection):
             parser.bytes_read = parser.bytes_written = 0
             parser.feed(rest)
 
-    async def _writer_task(self) -> None:
-        """Write all that waits at once; coredis's own lets the event loop turn for each command it joins."""
-        while self.stream is not None:
-            commands = await self._write_buffer_out.receive()
-            size = _size(commands)
-            while size < ONE_WRITE:
-                try:
-                    more = self._write_buffer_out.receive_nowait()
-                except WouldBlock:
-                    break
-                commands += more
-                size += _size(more)
+    async def _reader_task(self) -> None:
+        """Deal with each read in the turn in which it came."""
+        stream = cast("ByteStream", self.stream)
+        plain = _plain(stream)
+        while True:
             try:
-                await self.stream.send(b"".join(self._packer.pack_commands([(name, *rest) for name, rest in commands])))
-            except (ClosedResourceError, BrokenResourceError) as error:
+                data = await (stream.receive() if plain is None else _receive(plain))
+            except (EndOfStream, ClosedResourceError, BrokenResourceError, OSError) as error:
+                self._transport_failed = True
+                raise errors.ConnectionError("the connection was lost while receiving") from error
+            self._data_received(data)
+
+    async def _writer_task(self) -> None:
+        """Write all that waits at once."""
+        stream = cast("ByteStream", self.stream)
+        plain = self._socket = _plain(stream)
+        while True:
+            data = await self._outgoing.take(self._packer.pack_command)
+            try:
+                rest = data if plain is None else send_what_goes(plain, data)
+                if rest:
+                    await stream.send(rest)
+            except (ClosedResourceError, BrokenResourceError, OSError) as error:
                 self._transport_failed = True
                 raise errors.ConnectionError("the connection was lost while sending") from error
 
@@ -268,5 +351,27 @@ def _tls_context(tls: TLS) -> ssl.SSLContext:
     return context
 
 
-def _size(commands: Sequence[tuple[bytes, Sequence[object]]]) -> int:
-    return sum(len(each) if isinstance(each, bytes | str) else 16 for _, rest in commands for each in rest)
+def _plain(stream: ByteStream) -> socket.socket | None:
+    """Return the socket, if what goes over it is not encrypted."""
+    return stream.extra(SocketAttribute.raw_socket) if isinstance(stream, SocketStream) else None  # noqa: S610
+
+
+async def _receive(plain: socket.socket) -> bytes:
+    """Wait for what comes without trying first: whoever has just read has nothing to read."""
+    while True:
+        await trio.lowlevel.wait_readable(plain)
+        try:
+            data = plain.recv(ONE_READ)
+        except BlockingIOError:
+            continue
+        if not data:
+            raise EndOfStream
+        return data
+
+
+def send_what_goes(plain: socket.socket, data: bytes) -> bytes:
+    """Write without waiting; returns the rest."""
+    try:
+        return data[plain.send(data) :]
+    except BlockingIOError:
+        return data
