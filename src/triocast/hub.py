@@ -18,12 +18,21 @@ from triocast.core.names import check_group_name
 from triocast.core.overflow import Policy
 from triocast.core.recovery import Join, Newest, Wish
 from triocast.engines import Audience, Engine, Published
-from triocast.errors import RESTART, Close, EngineError, NotRunning, ShuttingDown, TooManyConnections
+from triocast.errors import (
+    RESTART,
+    Close,
+    EngineError,
+    EngineUnavailable,
+    NotRunning,
+    ShuttingDown,
+    TooManyConnections,
+    UnknownOutcome,
+)
 from triocast.group import Group, GroupInfo
 from triocast.history import PAGE, History, read_history
 from triocast.idempotency import Once
 from triocast.leaving import spread_of
-from triocast.meters import Meters
+from triocast.meters import Failure, Meters
 from triocast.overview import Overview
 from triocast.pins import Pins
 from triocast.settings import Settings
@@ -273,15 +282,25 @@ class Hub:
         group = self._groups.get(name)
         if group is not None and group.policy is Policy.BLOCK:
             async with group.gate.room_for(group, draft.weight):
-                published = await self.engine.publish(name, draft)
+                published = await self._ask_engine(name, draft)
         else:
-            published = await self.engine.publish(name, draft)
+            published = await self._ask_engine(name, draft)
         traffic = self.meters.of(name)
         if published.repeated:
             traffic.repeat()
         else:
             traffic.publish(len(draft.data))
         return published
+
+    async def _ask_engine(self, name: str, draft: Draft) -> Published:
+        try:
+            return await self.engine.publish(name, draft)
+        except EngineUnavailable:
+            self.meters.fail(Failure.UNAVAILABLE)
+            raise
+        except UnknownOutcome:
+            self.meters.fail(Failure.UNKNOWN)
+            raise
 
     async def info(self, name: str) -> GroupInfo:
         """Describe a group, with its members in all processes; one that has none has its position.

@@ -35,6 +35,16 @@ class Audience:
     behind: int
 
 
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """One server of an engine: whether it can be asked, since when (trio's clock), and else why not."""
+
+    name: str
+    up: bool
+    since: float
+    why: str
+
+
 def total(audiences: Iterable[Audience]) -> Audience:
     """Return the sums of what several processes have reported."""
     some = list(audiences)
@@ -78,6 +88,18 @@ class Engine(Protocol):
 
     process: str | None
     """What other processes know this one by; None for an engine of one process."""
+
+    @property
+    def why(self) -> str:
+        """What keeps groups from being published to, or from hearing what is; nothing while all is well."""
+
+    @property
+    def nodes(self) -> Sequence[NodeState]:
+        """The state of each server that the engine needs."""
+
+    @property
+    def unsubscribed(self) -> int:
+        """How many groups with members here do not hear at the moment what is published."""
 
     async def run(
         self, counts: Counts = nobody, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

@@ -17,7 +17,7 @@ from triocast.core.last_values import LastValues
 from triocast.core.log import Bounds, GroupLog
 from triocast.core.message import Draft, Message, Position
 from triocast.core.recovery import Join
-from triocast.engines import Audience, Counts, Page, Published, nobody
+from triocast.engines import Audience, Counts, NodeState, Page, Published, nobody
 from triocast.inbox import Inbox, InboxClosed
 from triocast.settings import Settings
 
@@ -40,6 +40,9 @@ class MemoryEngine:
     at_once = True
     remembers = False
     process: str | None = None
+    why = ""
+    nodes: Sequence[NodeState] = ()
+    unsubscribed = 0
 
     def __init__(self, settings: Settings, *, new_epoch: Callable[[], str] = random_epoch) -> None:
         self._settings = settings

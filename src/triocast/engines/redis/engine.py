@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 import trio
 
 from triocast.core.message import Draft, Position
-from triocast.engines import Audience, Counts, Page, Published, nobody
+from triocast.engines import Audience, Counts, NodeState, Page, Published, nobody
 from triocast.engines.redis.address import Kind, RedisAddress, parse_redis_address
 from triocast.engines.redis.census import Reporter, process_name
 from triocast.engines.redis.cluster import ClusterRouter
@@ -20,7 +20,7 @@ from triocast.engines.redis.connection import Access
 from triocast.engines.redis.delivery import Delivery
 from triocast.engines.redis.keys import Keys
 from triocast.engines.redis.line import Means
-from triocast.engines.redis.routing import NodeState, OneServer, Router
+from triocast.engines.redis.routing import OneServer, Router
 from triocast.engines.redis.store import Store
 from triocast.errors import EngineUnavailable
 from triocast.inbox import Inbox, InboxClosed
