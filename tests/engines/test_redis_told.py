@@ -11,8 +11,9 @@ import trio
 from tests.redis_engines import SHORT, engine_at, eventually
 from tests.redis_servers import Server
 from tests.web.test_metrics import scrape
-from triocast import EngineUnavailable, Triocast, UnknownOutcome
+from triocast import EngineUnavailable, Settings, Triocast, UnknownOutcome
 from triocast.engines.redis.engine import RedisEngine
+from triocast.settings.redis_address import parse_redis_address
 from triocast.testing import World, simulate
 from triocast.web import create_app
 
@@ -83,3 +84,11 @@ async def test_memory_has_no_numbers_of_servers() -> None:
     async with simulate(create_app(SHORT, harden=False)) as world:
         assert not [name for name in await scrape(world) if "engine" in name or "failed" in name]
         assert (await readiness(world))[0] == 200
+
+
+@pytest.mark.parametrize("url", ["redis://h", "redis+sentinel://h/main", "redis+cluster://h", "unix:///r.sock"])
+def test_an_engine_is_made_before_anything_runs(url: str) -> None:
+    engine = RedisEngine(Settings(), url)
+    assert not engine.connected
+    assert engine.why
+    assert repr(engine).startswith(f"<RedisEngine {parse_redis_address(url)} not connected: ")

@@ -13,7 +13,6 @@ import trio
 
 from triocast.core.message import Draft, Position
 from triocast.engines import Audience, Counts, NodeState, Page, Published, nobody
-from triocast.engines.redis.address import Kind, RedisAddress, parse_redis_address
 from triocast.engines.redis.census import Reporter, process_name
 from triocast.engines.redis.cluster import ClusterRouter
 from triocast.engines.redis.connection import Access
@@ -25,6 +24,7 @@ from triocast.engines.redis.store import Store
 from triocast.errors import EngineUnavailable
 from triocast.inbox import Inbox, InboxClosed
 from triocast.settings import Settings
+from triocast.settings.redis_address import Kind, RedisAddress, parse_redis_address
 
 FAREWELL = 1.0  # seconds, at most, for telling the servers that nobody is here any more
 

@@ -14,11 +14,11 @@ import trio
 from coredis.exceptions import RedisError
 
 from triocast.engines import NodeState
-from triocast.engines.redis.address import Place, RedisAddress
 from triocast.engines.redis.connection import Access, Arg, ConnectionLost, Reply, describe, new_connection
 from triocast.engines.redis.line import Means
 from triocast.engines.redis.wire import Wire
 from triocast.errors import EngineUnavailable
+from triocast.settings.redis_address import Place, RedisAddress
 
 LOOK = 1.0  # seconds between two questions to the Sentinels whether the primary is still the same
 
