@@ -15,7 +15,7 @@ from triocast.core.log import Bounds, Entry, GroupLog, first_of
 from triocast.core.message import Gap, GapReason, Position, Receipt
 from triocast.core.overflow import Evict, Policy, judge, would_fall_off
 from triocast.engines import Audience, Engine
-from triocast.errors import CRASHED, RESTART
+from triocast.errors import CRASHED, RESTART, EngineUnavailable
 from triocast.gate import Gate
 from triocast.gatherer import Gatherer
 from triocast.inbox import Inbox, Item, Recall, Renewal
@@ -199,6 +199,9 @@ class Group:
                         ended = trio.current_time()
                         self._gatherer.last_round = ended - began
                         self.meters.round(self._gatherer.last_round, [ended - each for each in since])
+        except EngineUnavailable as error:
+            logger.warning("group can't be opened: %s", error, extra={"group": self.name})
+            self.failure = error
         except Exception as error:
             logger.exception("group failed; its members are closed", extra={"group": self.name})
             self.failure = error

@@ -205,7 +205,8 @@ class Hub:
         try:
             await group.opened.wait()
             if group.ended:
-                raise EngineError(f"group {name!r} could not be joined") from group.failure
+                kind = EngineUnavailable if isinstance(group.failure, EngineUnavailable) else EngineError
+                raise kind(f"group {name!r} could not be joined") from group.failure
             subscription = group.join(follower, hold=wish is not None)
             if wish is not None:
                 await self._recover(subscription, wish)

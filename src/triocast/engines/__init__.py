@@ -86,8 +86,9 @@ class Engine(Protocol):
     One that knows other processes, or that raises `UnknownOutcome`, has to.
     """
 
-    process: str | None
-    """What other processes know this one by; None for an engine of one process."""
+    @property
+    def process(self) -> str | None:
+        """What other processes know this one by; None for an engine of one process."""
 
     @property
     def why(self) -> str:

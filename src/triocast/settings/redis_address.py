@@ -23,6 +23,7 @@ SENTINEL_PORT = 26379
 PREFIX = "triocast"
 
 _SCHEME = re.compile(r"(?:(?:redis|valkey)(?P<tls>s)?(?:\+(?P<kind>sentinel|cluster))?|(?P<unix>unix))", re.ASCII)
+_PLACE = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]{1,253}))(?::(?P<port>\d{1,5}))?", re.ASCII)
 _PREFIX = re.compile(r"[^\s{}\x00-\x1f\x7f]{1,64}")
 _PARAMETERS = frozenset({"prefix", "db", "cafile", "certfile", "keyfile", "sentinel_user", "sentinel_password"})
 
@@ -150,9 +151,7 @@ def _places(text: str, port: int) -> tuple[Place, ...]:
 
 
 def _place(text: str, port: int) -> Place:
-    match = re.fullmatch(
-        r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]{1,253}))(?::(?P<port>\d{1,5}))?", text, re.ASCII
-    )
+    match = _PLACE.fullmatch(text)
     number = int(match["port"] or port) if match else 0
     if match is None or not 0 < number <= 65_535:
         raise ValueError(HOST)
