@@ -7,14 +7,18 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
-from tests.redis_engines import SHORT, engine_at, eventually
+from tests.redis_engines import SHORT, engine_at, eventually, seen, serving
 from tests.redis_servers import Server
 from tests.web.test_metrics import scrape
-from triocast import EngineUnavailable, Settings, Triocast, UnknownOutcome
+from triocast import Draft, EngineUnavailable, Settings, Triocast, UnknownOutcome
+from triocast.connection import open_connection
+from triocast.core.recovery import OLDEST
 from triocast.engines.redis.engine import RedisEngine
+from triocast.hub import Hub
 from triocast.settings.redis_address import parse_redis_address
-from triocast.testing import World, simulate
+from triocast.testing import MemoryTransport, World, simulate
 from triocast.web import create_app
 
 
@@ -92,3 +96,32 @@ def test_an_engine_is_made_before_anything_runs(url: str) -> None:
     assert not engine.connected
     assert engine.why
     assert repr(engine).startswith(f"<RedisEngine {parse_redis_address(url)} not connected: ")
+
+
+async def test_a_client_that_recovers_waits_for_a_server_that_is_killed_and_misses_nothing(valkey_aof: Server) -> None:
+    engine = engine_at(valkey_aof.port, SHORT)
+    async with serving(engine) as hub:
+        for number in range(600):
+            await engine.publish("g", Draft.of(number))
+        slow = MemoryTransport()
+        slow.stall()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_visit, hub, slow)
+            valkey_aof.kill()
+            await eventually(lambda: not engine.connected)
+            slow.resume()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert len(slow.received) < 600
+            valkey_aof.start()
+            await eventually(lambda: len(slow.received) >= 600)
+            assert seen(slow) == list(range(1, 601))
+            assert slow.closed is None
+            nursery.cancel_scope.cancel()
+
+
+async def _visit(
+    hub: Hub, transport: MemoryTransport, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    async with open_connection(hub, transport, ["g"], {"g": OLDEST}):
+        task_status.started()
+        await trio.sleep_forever()
