@@ -263,6 +263,6 @@ async def test_groups_are_listed_by_name_a_page_at_a_time(nursery: trio.Nursery)
     hub = await running_hub(nursery)
     for name in ("c", "a", "d", "b"):
         await hub.join(name, Recorder())
-    assert [info.group for info in hub.page(None, 3)] == ["a", "b", "c"]
-    assert [info.group for info in hub.page("c", 3)] == ["d"]
-    assert hub.page("d", 3) == []
+    assert [info.group for info in await hub.page(None, 3)] == ["a", "b", "c"]
+    assert [info.group for info in await hub.page("c", 3)] == ["d"]
+    assert await hub.page("d", 3) == []

@@ -31,7 +31,7 @@ from triocast.history import PAGE, History
 from triocast.hub import Hub
 from triocast.problems import problem
 from triocast.reception import Arrival, Reception
-from triocast.settings import Settings, check_made
+from triocast.settings import Settings, check_made, check_shared
 from triocast.transports.events import Listening
 
 
@@ -122,6 +122,8 @@ class Triocast:
     ) -> None:
         self.settings = settings if settings is not None else Settings()
         check_made(self.settings)
+        if engine is not None and engine.process is not None:
+            check_shared(self.settings)
         self.hub = Hub(self.settings, engine if engine is not None else make_engine(self.settings))
         self.reception = Reception(self.hub)
         self._harden = harden

@@ -6,7 +6,7 @@ It writes to no client and awaits none.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import trio
@@ -14,8 +14,8 @@ import trio
 from triocast.core.log import Bounds, Entry, GroupLog, first_of
 from triocast.core.message import Gap, GapReason, Position, Receipt
 from triocast.core.overflow import Evict, Policy, judge, would_fall_off
-from triocast.engines import Engine
-from triocast.errors import CRASHED, RESTART
+from triocast.engines import Audience, Engine
+from triocast.errors import CRASHED, RESTART, EngineUnavailable
 from triocast.gate import Gate
 from triocast.gatherer import Gatherer
 from triocast.inbox import Inbox, Item, Recall, Renewal
@@ -35,10 +35,13 @@ logger = logging.getLogger("triocast.group")
 
 @dataclass(frozen=True, slots=True)
 class GroupInfo:
-    """What `/groups/<group>` shows: counts of this process, and the engine's position.
+    """What `/groups/<group>` shows: who is there, and the position.
 
     `behind` members have not taken everything, the furthest of them is at `lag` messages; `dropped` messages were not
     given to somebody and `evicted` members were closed for lagging, since the group has members here.
+
+    With an engine that knows other processes `subscribers` and `behind` are sums of what each of the `processes` has
+    reported, at most a second ago, and `approximate`; `lag`, `dropped` and `evicted` are this process's alone.
     """
 
     group: str
@@ -50,6 +53,8 @@ class GroupInfo:
     lag: int = 0
     dropped: int = 0
     evicted: int = 0
+    approximate: bool = False
+    processes: Mapping[str, Audience] | None = None
 
 
 class Group:
@@ -194,6 +199,9 @@ class Group:
                         ended = trio.current_time()
                         self._gatherer.last_round = ended - began
                         self.meters.round(self._gatherer.last_round, [ended - each for each in since])
+        except EngineUnavailable as error:
+            logger.warning("group can't be opened: %s", error, extra={"group": self.name})
+            self.failure = error
         except Exception as error:
             logger.exception("group failed; its members are closed", extra={"group": self.name})
             self.failure = error

@@ -9,7 +9,6 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from heapq import nsmallest
 from typing import Protocol
 
 import trio
@@ -19,12 +18,22 @@ from triocast.core.names import check_group_name
 from triocast.core.overflow import Policy
 from triocast.core.recovery import Join, Newest, Wish
 from triocast.engines import Audience, Engine, Published
-from triocast.errors import RESTART, Close, EngineError, NotRunning, ShuttingDown, TooManyConnections
+from triocast.errors import (
+    RESTART,
+    Close,
+    EngineError,
+    EngineUnavailable,
+    NotRunning,
+    ShuttingDown,
+    TooManyConnections,
+    UnknownOutcome,
+)
 from triocast.group import Group, GroupInfo
 from triocast.history import PAGE, History, read_history
 from triocast.idempotency import Once
 from triocast.leaving import spread_of
-from triocast.meters import Meters
+from triocast.meters import Failure, Meters
+from triocast.overview import Overview
 from triocast.pins import Pins
 from triocast.settings import Settings
 from triocast.subscription import Follower, Subscription
@@ -55,6 +64,7 @@ class Hub:
         self.meters = Meters(settings.namespaces)
         self.draining = False
         self._groups: dict[str, Group] = {}
+        self._overview = Overview(engine, settings, self._groups)
         self._connections: dict[Client, None] = {}
         self._ending: dict[Client, float] = {}  # when each is cut off, soonest first
         self._ending_changed = trio.Event()
@@ -195,7 +205,8 @@ class Hub:
         try:
             await group.opened.wait()
             if group.ended:
-                raise EngineError(f"group {name!r} could not be joined") from group.failure
+                kind = EngineUnavailable if isinstance(group.failure, EngineUnavailable) else EngineError
+                raise kind(f"group {name!r} could not be joined") from group.failure
             subscription = group.join(follower, hold=wish is not None)
             if wish is not None:
                 await self._recover(subscription, wish)
@@ -272,9 +283,9 @@ class Hub:
         group = self._groups.get(name)
         if group is not None and group.policy is Policy.BLOCK:
             async with group.gate.room_for(group, draft.weight):
-                published = await self.engine.publish(name, draft)
+                published = await self._ask_engine(name, draft)
         else:
-            published = await self.engine.publish(name, draft)
+            published = await self._ask_engine(name, draft)
         traffic = self.meters.of(name)
         if published.repeated:
             traffic.repeat()
@@ -282,15 +293,23 @@ class Hub:
             traffic.publish(len(draft.data))
         return published
 
+    async def _ask_engine(self, name: str, draft: Draft) -> Published:
+        try:
+            return await self.engine.publish(name, draft)
+        except EngineUnavailable:
+            self.meters.fail(Failure.UNAVAILABLE)
+            raise
+        except UnknownOutcome:
+            self.meters.fail(Failure.UNKNOWN)
+            raise
+
     async def info(self, name: str) -> GroupInfo:
-        """Describe a group; one without members here has its position and nobody in it."""
+        """Describe a group, with its members in all processes; one that has none has its position.
+
+        Raises `InvalidGroupName`, and `EngineError` if other processes, or the position, can't be asked about.
+        """
         check_group_name(name)
-        group = self._groups.get(name)
-        if group is not None and group.opened.is_set() and not group.ended:
-            return group.info()
-        position = await self.engine.position(name)
-        policy = self.settings.for_group(name).policy.value
-        return GroupInfo(name, 0, position.epoch, position.offset, 0, policy)
+        return await self._overview.info(name)
 
     async def history(
         self, name: str, since: Position | None = None, limit: int = PAGE, *, reverse: bool = False
@@ -301,11 +320,10 @@ class Hub:
         self._running()
         return await read_history(self.engine, name, since, limit, reverse=reverse)
 
-    def page(self, after: str | None, limit: int) -> Sequence[GroupInfo]:
-        """Describe the groups with members here by name, at most `limit` of those after the name `after`."""
-        used = (name for name, group in self._groups.items() if group.subscribers)
-        names = nsmallest(limit, (name for name in used if after is None or name > after))
-        return [self._groups[name].info() for name in names]
+    async def page(self, after: str | None, limit: int) -> Sequence[GroupInfo]:
+        """Describe the groups with members by name, at most `limit` of those after the name `after`; raises as `info`
+        does."""
+        return await self._overview.page(after, limit)
 
     def opened_groups(self) -> Sequence[Group]:
         """Return the groups with members here."""

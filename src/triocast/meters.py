@@ -35,6 +35,13 @@ class Eviction(Enum):
     INBOUND_TIMEOUT = "inbound_timeout"  # sent faster than its handler takes
 
 
+class Failure(Enum):
+    """What became of a publish that the engine did not answer."""
+
+    UNAVAILABLE = "unavailable"  # it was not asked: nothing was published
+    UNKNOWN = "unknown_outcome"  # its answer was lost
+
+
 class Histogram:
     """How many of the values observed were at most each of `bounds`, and what they add up to."""
 
@@ -96,6 +103,7 @@ class Meters:
     def __init__(self, namespaces: Iterable[str] = ()) -> None:
         self.traffic = {namespace: Traffic() for namespace in ("", *namespaces, OTHER)}
         self.evicted = dict.fromkeys(Eviction, 0)
+        self.failed = dict.fromkeys(Failure, 0)
         self.rounds = Histogram(ROUND_BOUNDS)
         self.publish_to_write = Histogram(WRITE_BOUNDS)
 
@@ -113,6 +121,10 @@ class Meters:
         self.rounds.observe(seconds)
         for age in ages:
             self.publish_to_write.observe(age)
+
+    def fail(self, failure: Failure) -> None:
+        """A publish was refused because of the engine."""
+        self.failed[failure] += 1
 
     def evict(self, reason: Eviction) -> None:
         """A client was ended."""

@@ -21,6 +21,7 @@ from triocast.hub import Hub
 from triocast.meters import Histogram
 from triocast.pooled import Pool
 
+NODE = ("node",)
 LOOKED_AT = 250  # groups between two turns of the event loop: about a millisecond, while there may be 100,000
 
 
@@ -121,6 +122,7 @@ class HubCollector(Collector):
         yield from self._presence()
         yield from self._traffic()
         yield self._evictions()
+        yield from self._engine()
         yield _histogram(
             "triocast_broadcast_round_seconds", "How long a broadcast to a group took.", self._hub.meters.rounds
         )
@@ -164,6 +166,32 @@ class HubCollector(Collector):
             for policy, count in counts.dropped.items():
                 dropped.add_metric((label, policy), count)
         yield dropped
+
+    def _engine(self) -> Iterator[Metric]:
+        engine = self._hub.engine
+        if engine.nodes:
+            up = GaugeMetricFamily("triocast_engine_up", "Whether a server of the engine's can be asked.", labels=NODE)
+            since = GaugeMetricFamily(
+                "triocast_engine_state_seconds", "For how long that has been so, or not.", labels=NODE
+            )
+            now = trio.current_time()
+            for node in engine.nodes:
+                up.add_metric((node.name,), node.up)
+                since.add_metric((node.name,), now - node.since)
+            yield up
+            yield since
+        if engine.process is not None:
+            yield GaugeMetricFamily(
+                "triocast_engine_unsubscribed_groups",
+                "Groups with members here that do not hear at the moment what is published.",
+                engine.unsubscribed,
+            )
+            failed = CounterMetricFamily(
+                "triocast_publishes_failed", "Publishes that the engine did not answer.", labels=("outcome",)
+            )
+            for failure, count in self._hub.meters.failed.items():
+                failed.add_metric((failure.value,), count)
+            yield failed
 
     def _evictions(self) -> Metric:
         counter = CounterMetricFamily(

@@ -6,6 +6,7 @@ It joins and leaves nothing; its connection does.
 from __future__ import annotations
 
 import logging
+import random
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Protocol
@@ -13,13 +14,17 @@ from typing import Protocol
 import trio
 
 from triocast.bell import Bell
+from triocast.core.log import Entry
 from triocast.core.message import Gap, GapReason
 from triocast.core.wire import Joined, Left, Told
-from triocast.errors import CRASHED, MISSED, Close, EngineError
+from triocast.errors import CRASHED, MISSED, Close, EngineError, EngineUnavailable, UnknownOutcome
 from triocast.group import WRITE_BUDGET
 from triocast.meters import Eviction
 from triocast.subscription import Subscription
 from triocast.transport import Transport
+
+FIRST_PAUSE = 0.25  # seconds until an engine that could not be reached is asked again for what a client missed
+LONGEST_PAUSE = 4.0  # seconds between two such questions: as many may wait as there are clients
 
 logger = logging.getLogger("triocast.connection")
 
@@ -45,6 +50,8 @@ class Outbound:
         self._strict = strict
         self._ready: OrderedDict[Subscription | Left, None] = OrderedDict()  # in the order they were woken
         self._greetings: dict[Subscription, Joined] = {}  # still to be told, before anything else of the group
+        self._later: dict[Subscription, float] = {}  # the engine can't be reached for them: when to try again
+        self._pause = FIRST_PAUSE
         self._work = Bell()  # where the task rests
         self._writing = False
         # While the task can be started; its owner only that long, or they would keep each other.
@@ -54,7 +61,7 @@ class Outbound:
 
     def __len__(self) -> int:
         """How many groups wait to be written, those that were left and not yet said goodbye to included."""
-        return len(self._ready)
+        return len(self._ready) + len(self._later)
 
     def __repr__(self) -> str:
         return f"<Outbound {len(self)} waiting, {len(self._greetings)} to be greeted>"
@@ -71,6 +78,7 @@ class Outbound:
 
     def wake(self, subscription: Subscription) -> None:
         """Take note that there is something to take."""
+        self._later.pop(subscription, None)
         self._put(subscription)
 
     def greet(self, subscription: Subscription, greeting: Joined) -> None:
@@ -90,6 +98,7 @@ class Outbound:
     def forget(self, subscription: Subscription) -> None:
         """Write nothing more of it; a stalled client that comes and goes must not fill the queue."""
         self._ready.pop(subscription, None)
+        self._later.pop(subscription, None)
         self._greetings.pop(subscription, None)
 
     def _put(self, ready: Subscription | Left) -> None:
@@ -106,8 +115,10 @@ class Outbound:
     async def _write(self, owner: Owner) -> None:
         """Bring the cursors of groups that have something forward, one group after the other."""
         while True:
+            if self._later:
+                self._take_up()
             while not self._ready:
-                await self._work.wait()
+                await self._rest()
             ready, _ = self._ready.popitem(last=False)
             try:
                 if isinstance(ready, Left):
@@ -118,12 +129,39 @@ class Outbound:
                 # The reader learns the same from the transport, with the code.
                 owner.leave_groups()
                 return
+            except (EngineUnavailable, UnknownOutcome):
+                self._put_off(ready)
+                continue
             except EngineError as error:
                 logger.warning("a client could not be given what it missed: %s", error)
                 owner.end(CRASHED)
                 return
             if not isinstance(ready, Left) and not ready.settle():
                 self._ready[ready] = None
+
+    async def _rest(self) -> None:
+        """Wait until somebody has something, or what was put off is due."""
+        if not self._later:
+            await self._work.wait()
+            return
+        with trio.CancelScope(deadline=min(self._later.values())):
+            await self._work.wait()
+        self._take_up()
+
+    def _take_up(self) -> None:
+        now = trio.current_time()
+        for subscription in [each for each, due in self._later.items() if due <= now]:
+            del self._later[subscription]
+            self._ready[subscription] = None
+
+    def _put_off(self, ready: Subscription | Left) -> None:
+        """Try again later; until then its other groups have their turn, and of this one its policy holds: who falls too
+        far behind the live messages meanwhile is dealt with as if it did not read."""
+        if isinstance(ready, Subscription) and ready.active and ready not in self._ready:
+            # Drawn: those who wait for an engine together should not all ask in the moment that it is back.
+            wait = random.uniform(self._pause / 2, self._pause)  # noqa: S311 - it spreads them, nothing more
+            self._later[ready] = trio.current_time() + wait
+            self._pause = min(LONGEST_PAUSE, self._pause * 2)
 
     async def _write_left(self, left: Left) -> None:
         async with self.turn:
@@ -134,7 +172,7 @@ class Outbound:
         async with self.turn:  # also a checkpoint: a transport that never waits can't keep the event loop
             await self._transport.wait_writable()
             # Taken only now: who waits for a stalled client holds nothing, and what is taken is the newest there is.
-            recovered = await subscription.recover(WRITE_BUDGET) if subscription.recovery else None
+            recovered = await self._recover(subscription) if subscription.recovery else None
             if not subscription.active:  # left while history was read
                 return
             greeting = self._greetings.pop(subscription, None)
@@ -149,6 +187,11 @@ class Outbound:
                 await self._transport.send(entries)
             if missed is not None and subscription.active:  # else it was left while it was written to
                 _end_missing(subscription, missed, owner)
+
+    async def _recover(self, subscription: Subscription) -> list[Entry]:
+        recovered = await subscription.recover(WRITE_BUDGET)
+        self._pause = FIRST_PAUSE
+        return recovered
 
     def _missed(self, entries: Iterable[Told], *, excused: bool) -> Gap | None:
         """Return the first gap for which its client is ended; `excused` is what last values supersede."""

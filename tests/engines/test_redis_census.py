@@ -11,8 +11,8 @@ import trio.testing
 from tests.engines.redis_scene import KEYS, PlainCaller, Scene, scene_of
 from tests.redis_servers import Server
 from triocast import Draft, Settings
-from triocast.engines import Audience
-from triocast.engines.redis.census import BATCH, EVERY, REFRESH, Reporter, process_name, total
+from triocast.engines import Audience, total
+from triocast.engines.redis.census import BATCH, EVERY, REFRESH, Reporter, process_name
 from triocast.engines.redis.keys import PARTITIONS, partition_of
 from triocast.engines.redis.store import Store
 from triocast.errors import EngineUnavailable
@@ -37,7 +37,7 @@ class Watched:
     def groups(self) -> int:
         """How many groups were reported since this was asked the last time."""
         sent, self.sent = self.sent, []
-        return sum((keys - 1) // 2 for _, keys in sent)
+        return sum((keys - 3) // 2 for _, keys in sent)
 
 
 class Process:
@@ -154,7 +154,7 @@ async def test_many_groups_of_one_partition_are_told_in_batches(scene: Scene) ->
     several = [name for name, _ in zip((n for n in names if partition_of(n) == 7), range(BATCH + 10), strict=False)]
     process.counts = dict.fromkeys(several, Audience(1, 1))
     await process.reporter.report()
-    assert process.caller.sent == [(7, 2 * BATCH + 1), (7, 21)]
+    assert process.caller.sent == [(7, 2 * BATCH + 3), (7, 23)]
     assert set(await process.store.census(several)) == set(several)
     assert all((await process.store.census(several)).values())
 
@@ -180,3 +180,81 @@ async def test_reports_are_a_second_apart(scene: Scene, autojump_clock: trio.tes
 def test_no_two_processes_have_one_name() -> None:
     assert process_name() != process_name()
     assert total([]) == Audience(0, 0)
+
+
+async def test_groups_are_listed_by_name_whatever_their_partitions(scene: Scene) -> None:
+    process = Process(scene, "p")
+    names = sorted(f"g{number}" for number in range(2000))
+    process.counts = dict.fromkeys(names, Audience(1, 0))
+    await process.reporter.report()
+    store = scene.store()
+    assert await store.listed(None, 5000) == names
+    assert await store.listed(None, 1) == names[:1]
+    assert await store.listed("g1", 700) == names[names.index("g1") + 1 :][:700]
+    assert await store.listed("zzz", 10) == []
+
+
+async def test_names_that_are_all_in_one_partition_are_listed_too(scene: Scene) -> None:
+    names = (f"g{number}" for number in range(10**9))
+    several = sorted(name for name, _ in zip((n for n in names if partition_of(n) == 7), range(100), strict=False))
+    process = Process(scene, "p")
+    process.counts = dict.fromkeys(several, Audience(1, 0))
+    await process.reporter.report()
+    assert await scene.store().listed(None, 60) == several[:60]
+    assert await scene.store().listed(several[59], 60) == several[60:]
+
+
+async def test_a_group_that_the_last_process_leaves_is_listed_no_more(scene: Scene) -> None:
+    one, two = Process(scene, "one"), Process(scene, "two")
+    one.counts = two.counts = {"a": Audience(1, 0), "b:}:n:c": Audience(1, 0)}
+    await one.reporter.report()
+    await two.reporter.report()
+    one.counts = {}
+    await one.reporter.report()
+    assert await one.store.listed(None, 10) == ["a", "b:}:n:c"]
+    await two.reporter.leave()
+    assert await one.store.listed(None, 10) == []
+    assert await one.store.census(["a"]) == {"a": {}}
+    left = {key.rsplit(b":", 1)[1] for key in scene.nodes[0].admin.keys("*")}
+    assert left == {b"p"}  # the processes', which expires
+
+
+async def test_groups_of_processes_that_died_are_forgotten_by_those_that_report(scene: Scene) -> None:
+    dead, living = Process(scene, "dead"), Process(scene, "living")
+    same = next(name for name in (f"g{number}" for number in range(10**9)) if partition_of(name) == partition_of("a"))
+    dead.counts = {"a": Audience(1, 0), same: Audience(1, 0)}
+    living.counts = {same: Audience(2, 0)}
+    await dead.reporter.report()
+    await living.reporter.report()
+    partition = partition_of("a")
+    admin = scene.nodes[0].admin
+    admin.zadd(KEYS.processes(partition), {"dead": 1})  # as if it had said nothing for long
+    admin.zadd(KEYS.ages(partition), {"a": 1})
+    living.counts = {same: Audience(3, 0)}
+    await living.reporter.report()
+    assert await living.store.listed(None, 10) == [same]
+    assert admin.zrange(KEYS.ages(partition), 0, -1) == [same.encode()]
+    assert admin.hgetall(KEYS.of(same).census) == {b"living": b"3 0"}
+    assert all(admin.ttl(key) > 0 for key in (KEYS.names(partition), KEYS.ages(partition)))
+
+
+async def test_who_leaves_in_the_middle_of_a_report_takes_back_all_that_may_have_been_told(scene: Scene) -> None:
+    process = Process(scene, "p")
+    process.counts = {f"g{number}": Audience(1, 0) for number in range(100)}
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await process.reporter.report()
+    await scene.store().report(partition_of("g1"), "p", {"g1": Audience(1, 0)})  # the one that arrived
+    async with trio.open_nursery() as nursery:
+        caller = process.caller.call
+
+        async def arrives_and_is_not_answered(partition: int, *command: bytes | str | int) -> Any:
+            await caller(partition, *command)
+            nursery.cancel_scope.cancel()
+            await trio.sleep_forever()
+
+        process.caller.call = arrives_and_is_not_answered  # type: ignore[method-assign]
+        await process.reporter.report()
+    process.caller.call = caller  # type: ignore[method-assign]
+    await process.reporter.leave()
+    assert await process.store.listed(None, 1000) == []

@@ -19,11 +19,11 @@ from valkey.exceptions import ResponseError
 from tests.redis_engines import PATIENCE, SHORT, engine_at, running
 from tests.redis_servers import Server
 from triocast import Draft, EngineUnavailable, UnknownOutcome
-from triocast.engines.redis.address import Place
 from triocast.engines.redis.advice import warnings_about
 from triocast.engines.redis.caller import RedisRefused
 from triocast.engines.redis.connection import Access, Reply, new_connection
 from triocast.engines.redis.line import FIRST_WAIT, LONGEST_WAIT, STEADY, Backoff
+from triocast.settings.redis_address import Place
 
 
 async def test_a_unix_socket_and_a_database_lead_in(valkey: Server) -> None:

@@ -20,11 +20,11 @@ from tests.redis_servers import Cluster, Server, free_port, serving_cluster, unt
 from triocast import Draft, EngineUnavailable, Message, Settings
 from triocast.connection import open_connection
 from triocast.engines.redis import feed
-from triocast.engines.redis.address import Place
 from triocast.engines.redis.caller import RedisRefused
 from triocast.engines.redis.cluster import parse_redirect, parse_slots, slot_of
 from triocast.engines.redis.engine import RedisEngine
 from triocast.inbox import Inbox, Recall
+from triocast.settings.redis_address import Place
 from triocast.testing import MemoryTransport
 
 

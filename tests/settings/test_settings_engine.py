@@ -7,9 +7,10 @@ import sys
 import pytest
 from tests.e2e.processes import run, triocast
 
-from triocast import Settings
+from triocast import GroupSettings, Policy, Settings, Triocast
 from triocast.engines.choice import make_engine
 from triocast.engines.memory import MemoryEngine
+from triocast.engines.redis import RedisEngine
 from triocast.errors import SettingsError
 from triocast.settings import check_made, load
 from triocast.settings.engine import check_engine, without_password
@@ -115,6 +116,17 @@ def test_a_namespace_that_blocks_is_found_too() -> None:
         load({"workers": "2"}, blocking)
     assert str(caught.value).count("\n") == 0
     assert "namespaces.jobs.policy" in str(caught.value)
+
+
+def test_an_engine_of_several_processes_made_in_code_is_refused_with_a_group_that_blocks() -> None:
+    blocking = Settings(namespaces={"jobs": GroupSettings(policy=Policy.BLOCK)})
+    engine = RedisEngine(blocking, "redis://localhost")
+    with pytest.raises(SettingsError, match=r"namespaces\.jobs\.policy: block holds"):
+        Triocast(settings=blocking, engine=engine)
+    with pytest.raises(SettingsError, match=r"^policy: block holds"):
+        Triocast(settings=Settings(policy=Policy.BLOCK), engine=engine)
+    Triocast(settings=blocking, engine=MemoryEngine(blocking))
+    Triocast(settings=Settings(), engine=engine)
 
 
 def test_settings_that_name_no_engine_or_memory_make_that() -> None:

@@ -5,7 +5,7 @@ Engines know nothing of connections.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -33,6 +33,22 @@ class Audience:
 
     subscribers: int
     behind: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """One server of an engine: whether it can be asked, since when (trio's clock), and else why not."""
+
+    name: str
+    up: bool
+    since: float
+    why: str
+
+
+def total(audiences: Iterable[Audience]) -> Audience:
+    """Return the sums of what several processes have reported."""
+    some = list(audiences)
+    return Audience(sum(each.subscribers for each in some), sum(each.behind for each in some))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +86,29 @@ class Engine(Protocol):
     One that knows other processes, or that raises `UnknownOutcome`, has to.
     """
 
+    @property
+    def process(self) -> str | None:
+        """What other processes know this one by; None for an engine of one process."""
+
+    @property
+    def why(self) -> str:
+        """What keeps groups from being published to, or from hearing what is; nothing while all is well."""
+
+    @property
+    def nodes(self) -> Sequence[NodeState]:
+        """The state of each server that the engine needs."""
+
+    @property
+    def unsubscribed(self) -> int:
+        """How many groups with members here do not hear at the moment what is published."""
+
     async def run(
         self, counts: Counts = nobody, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Live in the hub's nursery until cancelled; ready once `task_status.started()` is called.
 
-        An engine that knows other processes tells them, every second, the `counts` of this one.
+        An engine that knows other processes tells them, every second, the `counts` of this one, and at the end that
+        there is nobody any more.
         """
 
     def subscribe(self, group: str, inbox: Inbox) -> AbstractAsyncContextManager[Position]:
@@ -111,3 +144,13 @@ class Engine(Protocol):
 
     async def position(self, group: str) -> Position:
         """Return the position of the group's newest message (offset 0: none yet), without making a group."""
+
+    async def census(self, groups: Sequence[str]) -> Mapping[str, Mapping[str, Audience]]:
+        """Return what each process has last reported of each of the groups, by its name; a process that reports
+        nothing for three seconds is dead, and not there. Raises `EngineError`.
+        """
+
+    async def listed(self, after: str | None, limit: int) -> Sequence[str]:
+        """Return the first names, at most `limit`, after the name `after` (None: of all) of the groups in which
+        processes have reported members; dead ones among them, for a while. Raises `EngineError`.
+        """

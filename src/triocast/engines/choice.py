@@ -5,7 +5,6 @@ It never runs one; and what an engine needs installed is only asked for when tha
 
 from __future__ import annotations
 
-from importlib import import_module
 from importlib.util import find_spec
 
 from triocast.engines import Engine
@@ -28,5 +27,6 @@ def make_engine(settings: Settings) -> Engine:
     check_installed(settings)
     if is_memory(settings.engine):
         return MemoryEngine(settings)
-    engine: Engine = import_module("triocast.engines.redis").RedisEngine(settings)
-    return engine
+    from triocast.engines.redis import RedisEngine  # noqa: PLC0415 - it needs what not everybody has installed
+
+    return RedisEngine(settings)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import takewhile
 
@@ -17,7 +17,7 @@ from triocast.core.last_values import LastValues
 from triocast.core.log import Bounds, GroupLog
 from triocast.core.message import Draft, Message, Position
 from triocast.core.recovery import Join
-from triocast.engines import Counts, Page, Published, nobody
+from triocast.engines import Audience, Counts, NodeState, Page, Published, nobody
 from triocast.inbox import Inbox, InboxClosed
 from triocast.settings import Settings
 
@@ -39,6 +39,10 @@ class MemoryEngine:
     name = "memory"
     at_once = True
     remembers = False
+    process: str | None = None
+    why = ""
+    nodes: Sequence[NodeState] = ()
+    unsubscribed = 0
 
     def __init__(self, settings: Settings, *, new_epoch: Callable[[], str] = random_epoch) -> None:
         self._settings = settings
@@ -123,6 +127,16 @@ class MemoryEngine:
         await trio.lowlevel.checkpoint()
         log = self._known(group, trio.current_time())
         return log.position if log is not None else NOWHERE
+
+    async def census(self, groups: Sequence[str]) -> Mapping[str, Mapping[str, Audience]]:
+        """Return nothing of each: there is no other process."""
+        await trio.lowlevel.checkpoint()
+        return {group: {} for group in groups}
+
+    async def listed(self, after: str | None, limit: int) -> Sequence[str]:  # noqa: ARG002 - there is none
+        """Return nothing: there is no other process."""
+        await trio.lowlevel.checkpoint()
+        return ()
 
     def sweep(self, now: float) -> None:
         """Forget messages and positions that are over their time at `now`.

@@ -85,16 +85,21 @@ def _processes(settings: Settings) -> Iterator[Contradiction]:
             "no engine",
         )
     if settings.workers > 1 or not is_memory(settings.engine):
-        yield from _blocking(settings, ())
-        for namespace, group in settings.namespaces.items():
-            if group.policy is not settings.policy:
-                yield from _blocking(group, ("namespaces", namespace))
+        yield from blocking(settings)
     if settings.shutdown_spread is not None and settings.shutdown_spread > settings.grace:
         yield Contradiction(
             (("shutdown_spread",), ("grace",)),
             f"is {settings.shutdown_spread:g} and has to be at most grace ({settings.grace:g}): who is not told by "
             "then is cut off",
         )
+
+
+def blocking(settings: Settings) -> Iterator[Contradiction]:
+    """Say where settings have the policy `block`, which takes one process."""
+    yield from _blocking(settings, ())
+    for namespace, group in settings.namespaces.items():
+        if group.policy is not settings.policy:
+            yield from _blocking(group, ("namespaces", namespace))
 
 
 def _blocking(group: GroupSettings, place: tuple[str, ...]) -> Iterator[Contradiction]:

@@ -5,7 +5,7 @@ It reads nothing, and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from enum import Enum
 from typing import Any, get_args, get_type_hints
@@ -13,7 +13,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from triocast.errors import SettingsError
-from triocast.settings.check import contradictions, value_problems
+from triocast.settings.check import Contradiction, blocking, contradictions, value_problems
 from triocast.settings.given import dotted
 from triocast.settings.model import GroupSettings, Settings
 
@@ -29,9 +29,20 @@ def check_made(settings: Settings) -> None:
     for name, group in settings.namespaces.items():
         problems += _problems(group, f"namespaces.{name}.")
     if not problems:
-        problems = [f"{dotted(found.keys[0])}: {found.text}" for found in contradictions(settings)]
+        problems = _told(contradictions(settings))
     if problems:
         raise SettingsError("\n".join(problems))
+
+
+def check_shared(settings: Settings) -> None:
+    """Refuse what an engine of several processes can't keep; for one that was made in code. Raises `SettingsError`."""
+    problems = _told(blocking(settings))
+    if problems:
+        raise SettingsError("\n".join(problems))
+
+
+def _told(contradictions: Iterable[Contradiction]) -> list[str]:
+    return [f"{dotted(each.keys[0])}: {each.text}" for each in contradictions]
 
 
 def _problems(values: Settings | GroupSettings, place: str) -> Iterator[str]:

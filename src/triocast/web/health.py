@@ -25,6 +25,10 @@ def health_routes(push: Triocast, name: str = "triocast_health") -> Blueprint:
             return answer(503, "shutting_down", "the server is shutting down", {"Retry-After": "1"})
         if not push.hub.running:
             return answer(503, "not_running", "the server is not running yet, or no more", {"Retry-After": "1"})
+        if push.hub.engine.why:
+            # Anybody may ask, and need not learn the addresses of servers.
+            text = "the engine can't be reached, or not every group listens to it again yet; the log and /metrics tell"
+            return answer(503, "unavailable", text, {"Retry-After": "1"})
         return fresh_json({"status": "ready"})
 
     return blueprint

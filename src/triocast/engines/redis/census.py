@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import trio
 
@@ -33,12 +33,6 @@ def process_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
-def total(counts: Iterable[Audience]) -> Audience:
-    """Return the sums of what the processes have reported."""
-    some = list(counts)
-    return Audience(sum(each.subscribers for each in some), sum(each.behind for each in some))
-
-
 class Reporter:
     """Reports what has changed, in one step for each partition; and now and then what has not.
 
@@ -60,11 +54,18 @@ class Reporter:
         return f"<Reporter of {self._process}, {groups} groups, {len(self._unsure)} partitions unsure>"
 
     async def run(self) -> None:
-        """Report every second until cancelled; then the server forgets this process after three."""
+        """Report every second until cancelled; then `leave`, or this process counts for three seconds more."""
         while True:
             began = trio.current_time()
             await self.report()
             await trio.sleep_until(began + EVERY)
+
+    async def leave(self) -> None:
+        """Report that nobody is here any more."""
+        async with trio.open_nursery() as nursery:
+            for partition in list(self._told):
+                nursery.start_soon(self._report_partition, partition, {}, False)
+        self._note_failures()
 
     async def report(self) -> None:
         """Report once, to all servers at the same time. A server that can't be reached is told next time."""
@@ -75,6 +76,9 @@ class Reporter:
             for partition in now.keys() | self._told.keys():
                 counts = now.get(partition, {})
                 nursery.start_soon(self._report_partition, partition, counts, partition in refreshed)
+        self._note_failures()
+
+    def _note_failures(self) -> None:
         failures, self._failures = self._failures, []
         if failures and not self._failed:  # said once, not every second
             logger.info("counts of %d partitions were not reported: %s", len(failures), failures[0])
@@ -84,14 +88,15 @@ class Reporter:
         told = self._told.get(partition, {})
         gone = dict.fromkeys(told.keys() - counts.keys(), _NOBODY)
         changed = {group: count for group, count in counts.items() if everything or told.get(group) != count}
-        self._unsure.add(partition)  # until we have an answer, even if we are cancelled meanwhile
+        # Until we have an answer it may know of any of them, even if we are cancelled meanwhile.
+        self._unsure.add(partition)
+        self._told[partition] = told | counts
         try:
             known = await self._send(partition, gone | changed)
             if not known and len(changed) < len(counts):
                 await self._send(partition, counts)
         except EngineError as error:
             self._failures.append(error)
-            self._told[partition] = told | counts  # it may know of any of them
             return
         self._unsure.discard(partition)
         self._told[partition] = counts

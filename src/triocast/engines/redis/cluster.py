@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import trio
 
-from triocast.engines.redis.address import Place
 from triocast.engines.redis.caller import RedisRefused
 from triocast.engines.redis.connection import Arg, Reply
 from triocast.engines.redis.keys import PARTITIONS
@@ -20,6 +19,7 @@ from triocast.engines.redis.line import Means
 from triocast.engines.redis.routing import Router, ask_once
 from triocast.engines.redis.wire import Wire, reason_of
 from triocast.errors import EngineError, EngineUnavailable
+from triocast.settings.redis_address import Place
 
 SLOTS = 16_384
 REDIRECTS = 5  # servers that one command is sent on to: more than a slot that moves needs

@@ -29,7 +29,7 @@ from coredis.connection._request import BaseRequest
 from coredis.constants.resp import DataType
 from coredis.parser import NotEnoughData
 
-from triocast.engines.redis.address import TLS, Login, Place
+from triocast.settings.redis_address import TLS, Login, Place
 
 Arg = bytes | str | int | float
 Reply = Any

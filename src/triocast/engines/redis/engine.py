@@ -6,25 +6,27 @@ It keeps no message: positions and history are the server's.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import trio
 
 from triocast.core.message import Draft, Position
-from triocast.engines import Counts, Page, Published, nobody
-from triocast.engines.redis.address import Kind, RedisAddress, parse_redis_address
+from triocast.engines import Audience, Counts, NodeState, Page, Published, nobody
 from triocast.engines.redis.census import Reporter, process_name
 from triocast.engines.redis.cluster import ClusterRouter
 from triocast.engines.redis.connection import Access
 from triocast.engines.redis.delivery import Delivery
 from triocast.engines.redis.keys import Keys
 from triocast.engines.redis.line import Means
-from triocast.engines.redis.routing import NodeState, OneServer, Router
+from triocast.engines.redis.routing import OneServer, Router
 from triocast.engines.redis.store import Store
 from triocast.errors import EngineUnavailable
 from triocast.inbox import Inbox, InboxClosed
 from triocast.settings import Settings
+from triocast.settings.redis_address import Kind, RedisAddress, parse_redis_address
+
+FAREWELL = 1.0  # seconds, at most, for telling the servers that nobody is here any more
 
 
 class RedisEngine:
@@ -44,7 +46,6 @@ class RedisEngine:
         named = settings.engine or "" if address is None else address
         self.address = parse_redis_address(named) if isinstance(named, str) else named
         self.process = process_name()
-        """How this process is called where others are told of it."""
         access = Access(self.address.login, self.address.db, self.address.tls)
         chance = source or random.Random()  # noqa: S311 - it spreads attempts, nothing more
         means = Means(access, settings.engine_timeout, chance)
@@ -83,13 +84,22 @@ class RedisEngine:
         self, counts: Counts = nobody, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Keep up the connections until cancelled; begins without a server that can't be reached in time."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.router.run)
-            nursery.start_soon(self._delivery.run)
-            nursery.start_soon(Reporter(self.store, self.process, counts).run)
-            with trio.move_on_after(self._timeout), suppress(EngineUnavailable):  # the log says why
-                await self.router.wait_ready()
-            task_status.started()
+        reporter = Reporter(self.store, self.process, counts)
+        way = trio.CancelScope(shield=True)  # its deadline comes when all else is over
+        async with trio.open_nursery() as lasting:
+            lasting.start_soon(_run_in, way, self.router)
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._delivery.run)
+                    nursery.start_soon(reporter.run)
+                    with trio.move_on_after(self._timeout), suppress(EngineUnavailable):  # the log says why
+                        await self.router.wait_ready()
+                    task_status.started()
+            finally:
+                way.deadline = trio.current_time() + FAREWELL
+                with trio.CancelScope(shield=True, deadline=way.deadline):
+                    await reporter.leave()
+                way.cancel()
 
     @asynccontextmanager
     async def subscribe(self, group: str, inbox: Inbox) -> AsyncIterator[Position]:
@@ -141,9 +151,22 @@ class RedisEngine:
         """Return the last values after the offset `after`, oldest first."""
         return await self.store.last_values(group, after, limit)
 
+    async def census(self, groups: Sequence[str]) -> Mapping[str, Mapping[str, Audience]]:
+        """Return what each process, this one too, has last reported of each of the groups."""
+        return await self.store.census(groups)
+
+    async def listed(self, after: str | None, limit: int) -> Sequence[str]:
+        """Return the first names after the name `after` of groups that processes have reported."""
+        return await self.store.listed(after, limit)
+
     async def position(self, group: str) -> Position:
         """Return where the group stands; an unknown group has the empty epoch."""
         return await self.store.position(group)
+
+
+async def _run_in(scope: trio.CancelScope, router: Router) -> None:
+    with scope:
+        await router.run()
 
 
 def new_router(address: RedisAddress, means: Means) -> Router:

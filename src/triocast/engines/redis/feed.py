@@ -14,7 +14,6 @@ from itertools import groupby, islice
 import trio
 from coredis.exceptions import ConnectionError as NotConnected
 
-from triocast.engines.redis.address import Place
 from triocast.engines.redis.caller import RedisRefused
 from triocast.engines.redis.connection import Connection, Reply, error_text
 from triocast.engines.redis.follow import Follow
@@ -23,6 +22,7 @@ from triocast.engines.redis.routing import Router
 from triocast.engines.redis.store import Head, Store
 from triocast.engines.redis.wire import Wire, reason_of
 from triocast.errors import EngineError, EngineUnavailable, UnknownOutcome
+from triocast.settings.redis_address import Place
 
 ROUND = 2_000  # channels that are subscribed to before their acknowledgements are waited for: some 200 KB
 CHANNELS = 500  # channels in one command: a server does nothing else meanwhile

@@ -49,6 +49,14 @@ class Keys:
         """Sorted set: the processes with members in groups of the partition, by when they last reported."""
         return b"%b:{%d}:p" % (self._prefix, partition)
 
+    def names(self, partition: int) -> bytes:
+        """Sorted set: the partition's groups that have members in some process, by name."""
+        return b"%b:{%d}:g" % (self._prefix, partition)
+
+    def ages(self, partition: int) -> bytes:
+        """Sorted set: the same groups by when a process last told of them."""
+        return b"%b:{%d}:a" % (self._prefix, partition)
+
     def records(self, partition: int) -> bytes:
         """Sorted set: the partition's idempotency records, by when they expire."""
         return b"%b:{%d}:x" % (self._prefix, partition)

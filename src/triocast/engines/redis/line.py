@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import trio
 from coredis.exceptions import RedisError
 
-from triocast.engines.redis.address import Place
 from triocast.engines.redis.connection import CLOSED, Access, Connection, Reply, describe, new_connection
 from triocast.errors import EngineUnavailable
+from triocast.settings.redis_address import Place
 
 IDLE = 5.0  # seconds of silence, at most, after which a server is asked whether it is there
 LOOKS = 5  # looks at a connection in the time that an answer may take: how late, at most, its silence is noticed

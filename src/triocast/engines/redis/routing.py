@@ -8,28 +8,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import trio
 from coredis.exceptions import RedisError
 
-from triocast.engines.redis.address import Place, RedisAddress
+from triocast.engines import NodeState
 from triocast.engines.redis.connection import Access, Arg, ConnectionLost, Reply, describe, new_connection
 from triocast.engines.redis.line import Means
 from triocast.engines.redis.wire import Wire
 from triocast.errors import EngineUnavailable
+from triocast.settings.redis_address import Place, RedisAddress
 
 LOOK = 1.0  # seconds between two questions to the Sentinels whether the primary is still the same
-
-
-@dataclass(frozen=True, slots=True)
-class NodeState:
-    """One server: whether it can be asked, since when (trio's clock), and else why not."""
-
-    name: str
-    up: bool
-    since: float
-    why: str
 
 
 class Router(ABC):

@@ -6,7 +6,7 @@ It holds no connection and no state: whoever calls it knows what it has.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -19,11 +19,14 @@ from triocast.engines.memory import NOWHERE, random_epoch
 from triocast.engines.redis import scripts
 from triocast.engines.redis.caller import Caller
 from triocast.engines.redis.entries import arguments, digest, unpack
-from triocast.engines.redis.keys import GroupKeys, Keys
+from triocast.engines.redis.keys import PARTITIONS, GroupKeys, Keys
 from triocast.errors import EngineError, IdempotencyConflict, TooManyKeys
 from triocast.settings import GroupSettings, Settings
 
 ALIVE = 3.0  # seconds until a process that reports nothing counts no more; it reports every second
+# A page of names is asked of all partitions: of each, what it has if they are spread evenly, twice over, and some more.
+EVENLY = PARTITIONS // 2
+SPARE = 8
 PAGE_BYTES = (
     2 * 1024 * 1024
 )  # of one reply: more than a page of history carries, so that such a page sees there is more
@@ -159,7 +162,8 @@ class Store:
 
         Returns whether it was known: if not, what it reported before is not known either.
         """
-        keys, told = [self._keys.processes(partition)], []
+        keys = [self._keys.processes(partition), self._keys.names(partition), self._keys.ages(partition)]
+        told = []
         for group, count in counts.items():
             names = self._keys.of(group)
             keys += (names.census, names.meta)
@@ -172,23 +176,40 @@ class Store:
         for group in groups:
             by_partition.setdefault(self._keys.of(group).partition, []).append(group)
         found: dict[str, dict[str, Audience]] = {}
-        failures: list[EngineError] = []
 
-        async def ask(partition: int, some: list[str]) -> None:
+        async def ask(partition: int) -> None:
+            some = by_partition[partition]
             keys = [self._keys.processes(partition), *(self._keys.of(group).census for group in some)]
-            try:
-                told = await scripts.CENSUS.run(self._caller, partition, keys, _milliseconds(ALIVE))
-            except EngineError as error:
-                failures.append(error)
-            else:
-                found.update((group, _counts(flat)) for group, flat in zip(some, told, strict=True))
+            told = await scripts.CENSUS.run(self._caller, partition, keys, _milliseconds(ALIVE))
+            found.update((group, _counts(flat)) for group, flat in zip(some, told, strict=True))
 
-        async with trio.open_nursery() as nursery:  # a page of groups is of many partitions: one round trip for all
-            for partition, some in by_partition.items():
-                nursery.start_soon(ask, partition, some)
-        if failures:
-            raise failures[0]
+        await _at_once(ask, by_partition)
         return found
+
+    async def listed(self, after: str | None, limit: int) -> list[str]:
+        """Return the first names, at most `limit`, after the name `after`, of groups of which some process has told.
+
+        A group whose processes have died since is among them for a while.
+        """
+        each = limit // EVENLY + SPARE
+        known: list[str] = []
+        ends: list[str] = []  # how far partitions were asked that may have more
+
+        async def ask(partition: int) -> None:
+            names = self._keys.names(partition)
+            least = b"-" if after is None else b"(" + after.encode()
+            command = (b"ZRANGEBYLEX", names, least, b"+", b"LIMIT", 0, each)
+            told = [name.decode() for name in await self._caller.call(partition, *command)]
+            known.extend(told)
+            if len(told) == each:
+                ends.append(told[-1])
+
+        await _at_once(ask, range(PARTITIONS))
+        if not ends:
+            return sorted(known)[:limit]
+        end = min(ends)  # up to here every partition has told everything
+        sure = sorted(name for name in known if name <= end)[:limit]
+        return sure if len(sure) == limit else [*sure, *await self.listed(end, limit - len(sure))]
 
     async def _read(self, group: str, what: str, offset: int, limit: int) -> Page:
         names = self._keys.of(group)
@@ -203,6 +224,23 @@ class Store:
         held = (settings.history_size, settings.history_bytes, _milliseconds(settings.history_ttl))
         terms = (self._position_ttl, *held, settings.max_keys, idempotency_keys)
         return " ".join(map(str, terms)), settings.join is Join.LAST
+
+
+async def _at_once(ask: Callable[[int], Awaitable[None]], partitions: Iterable[int]) -> None:
+    """Ask of many partitions in one round trip. Raises what one of them raises, once all are through."""
+    failures: list[EngineError] = []
+
+    async def ask_one(partition: int) -> None:
+        try:
+            await ask(partition)
+        except EngineError as error:
+            failures.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for partition in partitions:
+            nursery.start_soon(ask_one, partition)
+    if failures:
+        raise failures[0]
 
 
 _BEHIND_ALL = 2**53  # no offset is greater that a script can say

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from triocast import Settings
-from triocast.engines.redis.address import TLS, Kind, Login, Place, RedisAddress, parse_redis_address
-from triocast.engines.redis.engine import RedisEngine
+from triocast.settings.redis_address import TLS, Kind, Login, Place, RedisAddress, parse_redis_address
 
 
 @pytest.mark.parametrize(
     ("url", "address"),
     [
-        ("redis://", RedisAddress(Kind.ONE, (Place("127.0.0.1", 6379),))),
         ("valkey://example.org", RedisAddress(Kind.ONE, (Place("example.org", 6379),))),
         ("redis://[::1]:7000/3", RedisAddress(Kind.ONE, (Place("::1", 7000),), db=3)),
         ("REDIS://h:1?db=2&prefix=mine", RedisAddress(Kind.ONE, (Place("h", 1),), db=2, prefix="mine")),
@@ -46,16 +43,22 @@ def test_a_url_says_where_and_how(url: str, address: RedisAddress) -> None:
         ("http://h", "expected redis://"),
         ("h:6379", "expected redis://"),
         ("redis://a,b", "expected one server"),
-        ("redis://h:0", "expected HOST:PORT"),
-        ("redis://h:99999", "expected HOST:PORT"),
+        ("redis://h:0", "expected HOST, HOST:PORT"),
+        ("redis://h:99999", "expected HOST, HOST:PORT"),
         ("redis://h/x", "number of a database"),
-        ("redis://h?dbb=1", "unknown parameter 'dbb'"),
+        ("redis://h?dbb=1", "no parameters but cafile"),
         ("redis://h?prefix=a%7Bb", "prefix: expected"),
         ("redis://h?prefix=", "prefix: expected"),
         ("redis+cluster://h/1", "no databases"),
         ("redis+sentinel://h", "name of the primary"),
         ("unix://h/p", "absolute path"),
         ("redis+unix://h/p", "expected redis://"),
+        ("redis://", "expected HOST"),
+        ("redis://h?password=secret", "no parameters but"),
+        ("redis+cluster://a,,b", "expected HOST"),
+        ("redis://[::1", "expected HOST"),
+        ("redis://h#x", "written %23"),
+        ("unix:///", "with three slashes"),
     ],
 )
 def test_what_is_no_address_is_refused_with_what_was_expected_and_without_the_password(url: str, said: str) -> None:
@@ -65,12 +68,13 @@ def test_what_is_no_address_is_refused_with_what_was_expected_and_without_the_pa
     assert "secret" not in str(refused.value)
 
 
-@pytest.mark.parametrize("url", ["redis://h", "redis+sentinel://h/main", "redis+cluster://h", "unix:///r.sock"])
-def test_an_engine_is_made_before_anything_runs(url: str) -> None:
-    engine = RedisEngine(Settings(), url)
-    assert not engine.connected
-    assert engine.why
-    assert repr(engine).startswith(f"<RedisEngine {parse_redis_address(url)} not connected: ")
+@pytest.mark.parametrize("sign", "/?#@:[")
+def test_a_password_whose_signs_are_not_encoded_is_not_repeated_in_part(sign: str) -> None:
+    with pytest.raises(ValueError, match="expected") as refused:
+        parse_redis_address(f"redis://me:left{sign}right@[host")
+    assert "left" not in str(refused.value)
+    assert "right" not in str(refused.value)
+    assert refused.value.__cause__ is None
 
 
 @pytest.mark.parametrize(

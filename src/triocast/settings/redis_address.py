@@ -1,6 +1,6 @@
 """Where a Redis or Valkey is, from a URL: one server, the servers that Sentinel watches, or a Cluster.
 
-Pure: it resolves no name and opens nothing, and shows no password.
+Pure: it resolves no name and opens nothing; no error repeats a part of the URL, which may hold a password.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ FORMS = (
     "redis://[USER:PASSWORD@]HOST:PORT/DB, rediss:// for TLS, unix:///PATH?db=DB, redis+sentinel://HOST,HOST/NAME or "
     "redis+cluster://HOST,HOST"
 )
+HOST = (
+    "expected HOST, HOST:PORT or [IPV6]:PORT after the // of the URL; in a password @ / ? # are written %40 %2F %3F %23"
+)
 PORT = 6379
 SENTINEL_PORT = 26379
 PREFIX = "triocast"
 
 _SCHEME = re.compile(r"(?:(?:redis|valkey)(?P<tls>s)?(?:\+(?P<kind>sentinel|cluster))?|(?P<unix>unix))", re.ASCII)
+_PLACE = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]{1,253}))(?::(?P<port>\d{1,5}))?", re.ASCII)
 _PREFIX = re.compile(r"[^\s{}\x00-\x1f\x7f]{1,64}")
 _PARAMETERS = frozenset({"prefix", "db", "cafile", "certfile", "keyfile", "sentinel_user", "sentinel_password"})
 
@@ -85,12 +89,17 @@ class RedisAddress:
 
 
 def parse_redis_address(url: str) -> RedisAddress:
-    """Return what `url` says; raises `ValueError` that says what was expected, without a password."""
+    """Return what `url` says; raises `ValueError` that says what was expected and repeats nothing."""
     scheme, separator, _ = url.partition("://")
     match = _SCHEME.fullmatch(scheme.lower())
     if not separator or match is None:
         raise ValueError(f"expected {FORMS}")
-    split = urlsplit(url)
+    try:
+        split = urlsplit(url)
+    except ValueError:  # whose text has the servers in it
+        raise ValueError(HOST) from None
+    if split.fragment:
+        raise ValueError("expected no # in the URL: in a password it is written %23")
     given = _parameters(split.query)
     login_text, _, places_text = split.netloc.rpartition("@")
     login = _login(login_text)
@@ -112,7 +121,7 @@ def _parameters(query: str) -> Mapping[str, str]:
     given = {name: values[-1] for name, values in parse_qs(query, keep_blank_values=True).items()}
     unknown = sorted(given.keys() - _PARAMETERS)
     if unknown:
-        raise ValueError(f"unknown parameter {unknown[0]!r}; there are {', '.join(sorted(_PARAMETERS))}")
+        raise ValueError(f"expected no parameters but {', '.join(sorted(_PARAMETERS))}; in a password ? is %3F")
     return given
 
 
@@ -138,24 +147,24 @@ def _path(kind: Kind, path: str, db: str | None, places: tuple[Place, ...]) -> t
 
 
 def _places(text: str, port: int) -> tuple[Place, ...]:
-    return tuple(_place(each, port) for each in text.split(",") if each) or (Place("127.0.0.1", port),)
+    return tuple(_place(each, port) for each in text.split(","))
 
 
 def _place(text: str, port: int) -> Place:
-    match = re.fullmatch(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<host>[^:\[\]\s]+))(?::(?P<port>\d{1,5}))?", text, re.ASCII)
+    match = _PLACE.fullmatch(text)
     number = int(match["port"] or port) if match else 0
     if match is None or not 0 < number <= 65_535:
-        raise ValueError(f"expected HOST:PORT or [IPV6]:PORT, got {text!r}")
+        raise ValueError(HOST)
     return Place(match["six"] or match["host"], number)
 
 
 def _unix_place(host: str, path: str) -> Place:
-    if host or not path.startswith("/"):
-        raise ValueError("expected an absolute path: unix:///PATH")
+    if host or not path.strip("/"):
+        raise ValueError("expected an absolute path after unix://, with three slashes: unix:///run/valkey.sock")
     return Place(path=path)
 
 
 def _db(text: str) -> int:
     if not re.fullmatch(r"\d{1,5}", text, re.ASCII):
-        raise ValueError(f"expected the number of a database, got {text!r}")
+        raise ValueError("expected the number of a database behind the server; in a password / is written %2F")
     return int(text)
