@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from triocast.serve.listeners import DEFER, open_listeners
+from triocast.serve.listeners import DEFER, open_sockets
 from triocast.serve.pacing import TURNS, Paced
 from triocast.settings import Settings
 
@@ -69,9 +69,8 @@ async def test_closing_it_closes_the_listener_below() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone holds connections back until their client speaks")
 async def test_the_kernel_hands_a_connection_over_once_its_client_has_said_something() -> None:
-    async with open_listeners(Settings(bind=("127.0.0.1:0",))) as (listening,):
-        listener = listening.listener
-        assert isinstance(listener, trio.SocketListener)
+    async with open_sockets(Settings(bind=("127.0.0.1:0",))) as (listening,):
+        listener = trio.SocketListener(listening.socket)
         assert listener.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT) >= DEFER
         stream = await trio.open_tcp_stream("127.0.0.1", listening.address.port)
         async with stream:
