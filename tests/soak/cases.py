@@ -178,13 +178,14 @@ async def workers(plan: Plan) -> Outcome:
 
 async def rolling(plan: Plan) -> Outcome:
     """Four workers are replaced one after the other, while somebody connects all the time."""
-    async with on_valkey(plan, workers=4) as (stage, _, _), trio.open_nursery() as nursery:
-        nursery.start_soon(stage.load.keep_connecting)
-        for fault in range(1, plan.faults + 1):
-            stage.crew.program.process.send_signal(signal.SIGHUP)
-            await stage.crew.program.wait_for("rolling restart done", times=fault)
-            await stage.load.more(plan.between)
-        nursery.cancel_scope.cancel()
+    async with on_valkey(plan, workers=4) as (stage, _, _):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stage.load.keep_connecting)
+            for fault in range(1, plan.faults + 1):
+                stage.crew.program.process.send_signal(signal.SIGHUP)
+                await stage.crew.program.wait_for("rolling restart done", times=fault)
+                await stage.load.more(plan.between)
+            nursery.cancel_scope.cancel()
         return await stage.finish("rolling")
 
 

@@ -24,7 +24,14 @@ from triocast.client.way import TransportName
 FINAL = "the last one"
 PATIENCE = 60.0  # seconds until messages that have not come are lost
 AT_ONCE = 40  # clients that connect at the same time: the crowd is not what is tested
-BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio_websocket.HandshakeError, trio.TooSlowError)
+BROKEN = (
+    OSError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    trio.TooSlowError,
+    trio_websocket.HandshakeError,
+    trio_websocket.ConnectionClosed,
+)
 
 Ready = trio.TaskStatus[None]
 
@@ -86,28 +93,23 @@ class Client:
                         data = await socket.get_message()
                         offset += 1
                         self._take(Given(epoch, offset, data))
-            except (*BROKEN, trio_websocket.ConnectionClosed):
+            except* BROKEN:
                 await trio.sleep(random.uniform(0.05, 0.5))
 
 
 @asynccontextmanager
 async def bare_websocket(port: int, target: str) -> AsyncIterator[trio_websocket.WebSocketConnection]:
-    """Connect; raises one of `BROKEN` if that fails."""
+    """Connect; raises one of `BROKEN`, or a group of them, when that fails."""
     with trio.fail_after(10):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
-    failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         try:
             with trio.fail_after(10):
                 socket = await trio_websocket.wrap_client_stream(nursery, stream, f"127.0.0.1:{port}", target)
             yield socket
-        except (*BROKEN, trio_websocket.ConnectionClosed) as error:
-            failure = error  # raised as it is, and not in a group of the nursery's
         finally:
             await trio.aclose_forcefully(stream)
         nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
 
 
 def kind_of(number: int, groups: int) -> str:
