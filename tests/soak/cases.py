@@ -25,6 +25,7 @@ from tests.redis_servers import serving_redis, until, valkey_program
 from tests.soak.load import Load, Size, loaded
 from tests.soak.verdict import Verdict
 
+LONG = 300.0  # seconds until something has not happened that takes as long as the machine is busy
 OPTIONS = ("--log-format", "json", "--log-level", "info")
 
 
@@ -66,7 +67,7 @@ class Outcome:
         if self.load.connected:
             words.append(
                 f"connected {self.load.connected}, not connected {self.load.not_connected}, "
-                f"longest wait to connect {self.load.longest_wait:.2f} s"
+                f"slowest {self.load.slowest:.2f} s, longest without {self.load.longest_wait:.2f} s"
             )
         return "; ".join(words)
 
@@ -183,7 +184,7 @@ async def rolling(plan: Plan) -> Outcome:
             nursery.start_soon(stage.load.keep_connecting)
             for fault in range(1, plan.faults + 1):
                 stage.crew.program.process.send_signal(signal.SIGHUP)
-                await stage.crew.program.wait_for("rolling restart done", times=fault)
+                await stage.crew.program.wait_for("rolling restart done", times=fault, patience=LONG)
                 await stage.load.more(plan.between)
             nursery.cancel_scope.cancel()
         return await stage.finish("rolling")

@@ -66,8 +66,11 @@ class Load:
     """Answers that were none: the publish was repeated."""
     connected: int = 0
     not_connected: int = 0
+    slowest: float = 0.0
+    """Seconds that a successful attempt to connect took."""
     longest_wait: float = 0.0
-    """Seconds between two successful attempts to connect."""
+    """Seconds in which no attempt succeeded."""
+    _last_connected: float = 0.0
     _more: trio.Event = field(default_factory=trio.Event)
     _stop: trio.CancelScope = field(default_factory=trio.CancelScope)
     _idle: trio.Event = field(default_factory=trio.Event)
@@ -115,16 +118,12 @@ class Load:
             await self._more.wait()
 
     async def keep_connecting(self) -> None:
-        """Connect again and again, and note for how long that did not work."""
-        last = trio.current_time()
-        while True:
-            if await self._can_connect():
-                self.connected += 1
-                self.longest_wait = max(self.longest_wait, trio.current_time() - last)
-                last = trio.current_time()
-            else:
-                self.not_connected += 1
-            await trio.sleep(LOOK)
+        """Begin to connect again and again, whatever became of the last attempt; note how long no attempt succeeded."""
+        self._last_connected = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            while True:
+                nursery.start_soon(self._try_to_connect)
+                await trio.sleep(LOOK)
 
     async def finish(self) -> Verdict:
         """Stop publishing, let the clients take what is theirs, and return what came of it all."""
@@ -153,6 +152,17 @@ class Load:
         if not head.startswith(b"HTTP/1.1 200"):
             raise Answer(head)
         return msgspec.json.decode(body, type=Receipt)
+
+    async def _try_to_connect(self) -> None:
+        began = trio.current_time()
+        if not await self._can_connect():
+            self.not_connected += 1
+            return
+        now = trio.current_time()
+        self.connected += 1
+        self.slowest = max(self.slowest, now - began)
+        self.longest_wait = max(self.longest_wait, now - self._last_connected)
+        self._last_connected = now
 
     async def _can_connect(self) -> bool:
         try:
