@@ -45,7 +45,7 @@ async def test_workers_are_killed_and_clients_that_come_back_miss_nothing() -> N
 
 
 async def test_workers_are_replaced_and_nobody_is_refused_or_misses_anything() -> None:
-    outcome = await rolling(Plan(SHORT.size, SHORT.between, faults=1, timeout=SHORT.timeout))
+    outcome = await rolling(Plan(SHORT.size, SHORT.between, faults=1, timeout=SHORT.timeout), workers=2)
     assert outcome.verdict.spotless, outcome
     assert (outcome.load.not_connected, outcome.verdict.epochs) == (0, 0), outcome
     assert outcome.load.connected

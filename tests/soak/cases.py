@@ -177,9 +177,9 @@ async def workers(plan: Plan) -> Outcome:
         return await stage.finish("workers")
 
 
-async def rolling(plan: Plan) -> Outcome:
-    """Four workers are replaced one after the other, while somebody connects all the time."""
-    async with on_valkey(plan, workers=4) as (stage, _, _):
+async def rolling(plan: Plan, workers: int = 4) -> Outcome:
+    """The workers are replaced one after the other, while somebody connects all the time."""
+    async with on_valkey(plan, workers=workers) as (stage, _, _):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stage.load.keep_connecting)
             for fault in range(1, plan.faults + 1):
