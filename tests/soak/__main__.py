@@ -30,6 +30,7 @@ def main(words: list[str]) -> int:
             continue
         print(outcome, flush=True)
         good &= outcome.verdict.honest if name in LOSES else outcome.verdict.spotless
+        good &= not outcome.load.not_connected
     return 0 if good else 1
 
 

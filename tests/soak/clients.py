@@ -91,6 +91,7 @@ class Client:
                         status.started()
                     while True:
                         data = await socket.get_message()
+                        assert isinstance(data, str)
                         offset += 1
                         self._take(Given(epoch, offset, data))
             except* BROKEN:
