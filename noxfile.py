@@ -1,7 +1,7 @@
 """`nox` proves the project: lint, the tests on every Python there is, and the wheel on its own.
 
 `nox -s simulations` runs the long simulations, which the tests do with fewer seeds; `nox -s crowd` runs one of 10,000
-clients, `nox -s jitter` 1,000 clients on a bad network.
+clients, `nox -s jitter` 1,000 clients on a bad network, and `nox -s soak` servers whose Valkey, workers and links fail.
 """
 
 from __future__ import annotations
@@ -83,6 +83,13 @@ def jitter(session: nox.Session) -> None:
     """Run 1,000 clients on a bad network for 60 virtual seconds: nox -s jitter -- [clients] [seconds] [seed]."""
     install(session, "test")
     session.run("python", "-m", "tests.jitter", *session.posargs)
+
+
+@nox.session(python=sys.executable)
+def soak(session: nox.Session) -> None:
+    """Break servers of several processes under load and count what is lost: nox -s soak -- [case] [seconds]."""
+    install(session, "test")
+    session.run("python", "-m", "tests.soak", *session.posargs)
 
 
 @nox.session(python=sys.executable)

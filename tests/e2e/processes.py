@@ -55,9 +55,9 @@ class Process:
             self._more.set()
             self._more = trio.Event()
 
-    async def wait_for(self, pattern: str, *, times: int = 1) -> re.Match[str]:
+    async def wait_for(self, pattern: str, *, times: int = 1, patience: float = PATIENCE) -> re.Match[str]:
         """Wait until the output holds `pattern`, `times` times; returns the last of them."""
-        with trio.move_on_after(PATIENCE):
+        with trio.move_on_after(patience):
             while len(found := list(re.finditer(pattern, self.output))) < times:
                 await self._more.wait()
             return found[times - 1]

@@ -94,6 +94,12 @@ async def test_with_a_folder_it_keeps_its_data_over_restarts_and_without_it_forg
         assert "$-1" in await valkey.say("GET key")
 
 
+async def test_what_it_is_to_keep_it_syncs_before_anybody_is_told_and_never_every_second(tmp_path: Path) -> None:
+    for options, sync in (([], "no"), ([f"data_dir={tmp_path}"], "always")):
+        async with with_valkey(*options) as (_, valkey):
+            assert re.findall(r"\$\d+\r\n(\S+)", await valkey.say("CONFIG GET appendfsync")) == ["appendfsync", sync]
+
+
 async def test_two_servers_do_not_share_a_folder(tmp_path: Path) -> None:
     async with with_valkey(f"data_dir={tmp_path}"):
         async with supervisor(f"data_dir={tmp_path}") as second:

@@ -82,7 +82,8 @@ class Supervisor:
         if self._settings.engine is not None:
             return None
         kept = self._settings.data_dir
-        return Valkey(find_binary(), house, house.path / DATA if kept is None else Path(kept).absolute())
+        data = house.path / DATA if kept is None else Path(kept).absolute()
+        return Valkey(find_binary(), house, data, fleeting=kept is None)
 
     def _make_crew(self, house: House, bound: Sequence[Bound], valkey: Valkey | None) -> Crew:
         settings = _for_workers(self._settings, valkey)
