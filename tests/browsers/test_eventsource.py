@@ -11,6 +11,8 @@ import pytest
 from tests.browsers.site import ANOTHER_SERVER, UNAVAILABLE, Cut, Site, cut_off, killed, site
 from tests.e2e.processes import Process, running
 
+pytestmark = pytest.mark.once
+
 SCRIPT = str(Path(__file__).parent / "listen.cjs")
 
 

@@ -11,6 +11,8 @@ from tests.browsers.chromium import Chromium, Page
 from tests.browsers.site import ANOTHER_SERVER, SAME_SERVER, Cut, Site, site
 from tests.e2e.processes import wait_subscribers
 
+pytestmark = pytest.mark.once
+
 AFRESH = "he server began afresh, something may be missing here"
 
 

@@ -8,6 +8,8 @@ from tests.soak.cases import Plan, aof, embedded, emptied, failover, rolling, wo
 from tests.soak.load import Size
 from tests.soak.machines import NotAllowed, machines
 
+pytestmark = pytest.mark.once
+
 # A few dozen messages between faults; how long an outage lasts is then a matter of when it is noticed.
 SHORT = Plan(Size(clients=32, groups=8), between=0.3, faults=2, outage=0, timeout=1.0)
 
