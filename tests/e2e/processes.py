@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-import msgspec
 import pytest
 import trio
 import trio_websocket
@@ -154,7 +154,7 @@ async def ask(port: int, method: str, path: str, body: bytes = b"", *headers: st
 async def get(server: Server, path: str) -> tuple[int, dict[str, object]]:
     """Fetch JSON."""
     status, answer = await ask(server.port, "GET", path)
-    return status, msgspec.json.decode(answer)
+    return status, json.loads(answer)
 
 
 async def wait_subscribers(server: Server, group: str, count: int) -> None:
