@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
+from itertools import count
 from typing import TypeVar
 
 import trio
@@ -52,9 +53,11 @@ class Source:
         return await self._patiently(partial(self.plan, wish, at))
 
     async def _patiently(self, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        while True:
+        for attempt in count():
             try:
                 return await ask()
             except (EngineUnavailable, UnknownOutcome) as error:
-                logger.info("waiting for the engine: %s", error, extra={"group": self._name})
+                if not attempt:  # the engine says itself what is the matter, once for all groups
+                    logger.debug("waiting for the engine: %s", error, extra={"group": self._name})
                 await trio.sleep(ASK_AGAIN)
+        raise AssertionError("counting never ends")
