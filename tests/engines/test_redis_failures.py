@@ -14,6 +14,8 @@ from triocast.core.recovery import Join
 from triocast.engines import Audience
 from triocast.engines.redis.store import Head, Store
 
+pytestmark = pytest.mark.once
+
 MANY = 1100  # messages, so that the stream is trimmed too
 
 

@@ -20,6 +20,8 @@ from triocast.hub import Hub
 from triocast.inbox import Inbox, Recall, Renewal
 from triocast.testing import MemoryTransport
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(autouse=True)
 def no_checks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,8 @@ from triocast.inbox import Inbox, Recall
 from triocast.settings.redis_address import Place
 from triocast.testing import MemoryTransport
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(autouse=True)
 def no_checks(monkeypatch: pytest.MonkeyPatch) -> None:
