@@ -397,7 +397,7 @@ async def test_draining_tells_everyone_and_refuses_newcomers(nursery: trio.Nurse
     transports = [MemoryTransport() for _ in range(250)]
     for transport in transports:
         await nursery.start(Handled(hub, transport, forever).run)
-    await hub.drain()
+    await hub.roster.drain()
     await trio.testing.wait_all_tasks_blocked()
     assert {transport.closed.code for transport in transports if transport.closed} == {1012}
     assert hub.connections == 0

@@ -195,7 +195,7 @@ async def test_an_application_can_be_started_again() -> None:
             client = await world.connect("/ws/a")
             await push.group("a").send("again")
             assert await client.receive() == "again"
-            await push.hub.drain()
+            await push.hub.roster.drain()
             assert (await client.wait_closed()).code == 1012
     assert not push.hub.running
 

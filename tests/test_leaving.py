@@ -13,8 +13,9 @@ from triocast import Connection, Draft, Message, Settings
 from triocast.connection import open_connection
 from triocast.engines.memory import MemoryEngine
 from triocast.errors import RESTART, Close, ShuttingDown
-from triocast.hub import DRAIN_PAUSE, Hub
+from triocast.hub import Hub
 from triocast.leaving import EASY_RATE, spread_of
+from triocast.roster import PAUSE
 from triocast.testing import MemoryTransport
 
 
@@ -71,12 +72,12 @@ async def test_clients_are_told_evenly_over_the_spread_and_nobody_outside_it(
     await trio.sleep(3)
     assert all(client.told_at is None for client in clients)
     begin = trio.current_time()
-    await hub.drain()
+    await hub.roster.drain()
     await trio.testing.wait_all_tasks_blocked()
     told = times(clients)
     assert told[0] == begin
     assert told[-1] <= begin + 4.0
-    assert all(abs((later - earlier) - 4.0 / 100) <= DRAIN_PAUSE for earlier, later in pairwise(told))
+    assert all(abs((later - earlier) - 4.0 / 100) <= PAUSE for earlier, later in pairwise(told))
     assert {client.closed for client in clients} == {RESTART}
     assert hub.connections == 0
 
@@ -86,7 +87,7 @@ async def test_clients_are_told_in_no_order_that_they_came_in(
 ) -> None:
     hub = await hub_of(nursery, shutdown_spread=4.0)
     clients = await clients_of(nursery, hub, 100)
-    await hub.drain()
+    await hub.roster.drain()
     await trio.testing.wait_all_tasks_blocked()
     order = [client.told_at for client in clients]
     # One shuffle in 100! leaves them as they came.
@@ -99,7 +100,7 @@ async def test_who_is_not_told_yet_is_given_every_message(
     hub = await hub_of(nursery, shutdown_spread=10.0)
     clients = await clients_of(nursery, hub, 20)
     begin = trio.current_time()
-    nursery.start_soon(hub.drain)
+    nursery.start_soon(hub.roster.drain)
     for number in range(10):
         await trio.sleep_until(begin + number + 0.25)  # between two that are told
         receipt = await hub.publish("g", Draft.of(str(number)))
@@ -116,7 +117,7 @@ async def test_newcomers_are_sent_elsewhere_and_leavers_are_not_told_at_all(
 ) -> None:
     hub = await hub_of(nursery, shutdown_spread=10.0)
     clients = await clients_of(nursery, hub, 10)
-    nursery.start_soon(hub.drain)
+    nursery.start_soon(hub.roster.drain)
     await trio.sleep(4.5)
     (gone, *_) = [client for client in clients if client.told_at is None]
     gone.vanish()
@@ -134,9 +135,9 @@ async def test_a_second_drain_waits_for_the_first_and_tells_nobody_twice_or_earl
     hub = await hub_of(nursery, shutdown_spread=5.0)
     clients = await clients_of(nursery, hub, 50)
     begin = trio.current_time()
-    nursery.start_soon(hub.drain)
+    nursery.start_soon(hub.roster.drain)
     await trio.testing.wait_all_tasks_blocked()
-    await hub.drain()
+    await hub.roster.drain()
     await trio.testing.wait_all_tasks_blocked()
     assert begin + 4.8 < trio.current_time() <= begin + 5
     assert len({client.told_at for client in clients}) == 50
@@ -149,7 +150,7 @@ async def test_nobody_is_waited_for_who_has_left_by_himself(
     clients = await clients_of(nursery, hub, 50)
     begin = trio.current_time()
     async with trio.open_nursery() as draining:
-        draining.start_soon(hub.drain)
+        draining.start_soon(hub.roster.drain)
         await trio.sleep(1.05)
         for client in clients:
             client.vanish()
@@ -163,7 +164,7 @@ async def test_alone_with_its_memory_a_server_tells_all_at_once(
     hub = await hub_of(nursery, MemoryEngine)
     clients = await clients_of(nursery, hub, 250)
     begin = trio.current_time()
-    await hub.drain()
+    await hub.roster.drain()
     await trio.testing.wait_all_tasks_blocked()
     assert set(times(clients)) == {begin}
 
@@ -186,7 +187,7 @@ async def test_an_unkind_engine_leaves_nobody_without_its_messages(
     hub = Hub(settings, UnkindEngine(settings, seed=1))
     await nursery.start(hub.run)
     clients = await clients_of(nursery, hub, 10)
-    nursery.start_soon(hub.drain)
+    nursery.start_soon(hub.roster.drain)
     for number in range(20):
         await trio.sleep(0.25)
         await hub.post("g", Draft.of(str(number)))
@@ -214,7 +215,7 @@ async def test_clients_of_one_server_come_to_the_other_as_evenly_as_they_were_to
     for _ in range(50):
         await nursery.start(live)
     begin = trio.current_time()
-    await one.drain()
+    await one.roster.drain()
     await trio.testing.wait_all_tasks_blocked()
     assert (one.connections, other.connections) == (0, 50)
     arrivals = [sum(begin + second <= at < begin + second + 1 for at in came_back) for second in range(5)]

@@ -170,7 +170,7 @@ class Connection:
         self._close = close
         self.leave_groups()
         self._inbound.end()
-        self._hub.expect_end(self)
+        self._hub.roster.expect_end(self)
         self._stop()
 
     def leave_groups(self) -> None:
@@ -205,7 +205,7 @@ class Connection:
         self._nursery = None
         self._outbound.stop()
         self.leave_groups()
-        self._hub.expect_end(self)
+        self._hub.roster.expect_end(self)
 
     async def open(self, groups: Iterable[str], wishes: Mapping[str, Wish | None]) -> None:
         """Join first, then accept: what is published from the moment that the client is told "open" reaches it."""
@@ -245,7 +245,7 @@ class Connection:
             self._hub.meters.evict(gone.eviction)
         self.leave_groups()
         self._inbound.end()
-        self._hub.expect_end(self)
+        self._hub.roster.expect_end(self)
         if self._inbound.used:  # let the handler take what is left and come to its own end
             await trio.sleep(self._hub.settings.close_timeout)
         self._stop()
@@ -318,6 +318,6 @@ async def open_connection(
         try:
             await connection.finish(end if crash is None else CRASHED)
         finally:
-            hub.dismiss(connection)
+            hub.roster.dismiss(connection)
     if crash is not None:
         raise crash

@@ -1,15 +1,12 @@
 """The hub: from a group's name to the group, and the nursery in which groups live.
 
-It knows connections only to count them and to end them.
+Its clients are on its roster; it writes to none.
 """
 
 from __future__ import annotations
 
-import logging
-import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
 
 import trio
 
@@ -18,41 +15,18 @@ from triocast.core.names import check_group_name
 from triocast.core.overflow import Policy
 from triocast.core.recovery import Join, Newest, Wish
 from triocast.engines import Audience, Engine, Published
-from triocast.errors import (
-    RESTART,
-    Close,
-    EngineError,
-    EngineUnavailable,
-    NotRunning,
-    ShuttingDown,
-    TooManyConnections,
-    UnknownOutcome,
-)
+from triocast.errors import EngineError, EngineUnavailable, NotRunning, UnknownOutcome
 from triocast.group import Group, GroupInfo
 from triocast.history import PAGE, History, read_history
 from triocast.idempotency import Once
-from triocast.leaving import spread_of
 from triocast.meters import Failure, Meters
 from triocast.overview import Overview
 from triocast.pins import Pins
+from triocast.roster import Client, Roster
 from triocast.settings import Settings
 from triocast.subscription import Follower, Subscription
 
-DRAIN_CHUNK = 100  # connections told to go between two turns of the event loop
-DRAIN_PAUSE = (
-    0.01  # seconds worth waiting for between two of them: a timer for each of 10,000 would cost more than it spreads
-)
-
 COUNT_CHUNK = 1000  # groups counted between two turns of the event loop
-
-logger = logging.getLogger("triocast.hub")
-
-
-class Client(Follower, Protocol):
-    """What the hub needs of a connection."""
-
-    def abort(self) -> None:
-        """Cut the connection off at once; harmless when it is over."""
 
 
 class Hub:
@@ -62,23 +36,18 @@ class Hub:
         self.settings = settings
         self.engine = engine
         self.meters = Meters(settings.namespaces)
-        self.draining = False
+        self.roster = Roster(settings, alone=engine.process is None)
         self._groups: dict[str, Group] = {}
         self._overview = Overview(engine, settings, self._groups)
-        self._connections: dict[Client, None] = {}
-        self._ending: dict[Client, float] = {}  # when each is cut off, soonest first
-        self._ending_changed = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._stopped = trio.Event()
         self._ended = trio.Event()
-        self._told: trio.Event | None = None  # while draining; set once everybody is told to go
-        self._emptied = trio.Event()  # while draining, nobody is left
         self._pins = Pins(settings.pinned_bytes)
         self._once = Once(settings.idempotency_keys)
 
     def __repr__(self) -> str:
-        state = "draining" if self.draining else "running" if self.running else "not running"
-        return f"<Hub {state}, {len(self._connections)} connections, {len(self._groups)} groups>"
+        state = "draining" if self.roster.draining else "running" if self.running else "not running"
+        return f"<Hub {state}, {self.connections} connections, {len(self._groups)} groups>"
 
     @property
     def running(self) -> bool:
@@ -88,7 +57,7 @@ class Hub:
     @property
     def connections(self) -> int:
         """How many clients are connected."""
-        return len(self._connections)
+        return len(self.roster)
 
     @property
     def idempotency_keys(self) -> int:
@@ -97,13 +66,12 @@ class Hub:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `stop` is called or the task is cancelled; ready once `task_status.started()` is called."""
-        self.draining = False
-        self._told = None
+        self.roster.reopen()
         self._stopped = trio.Event()
         self._ended = trio.Event()
         async with trio.open_nursery() as nursery:
             await nursery.start(self.engine.run, self._counts)
-            nursery.start_soon(self._cut_off_the_late)
+            nursery.start_soon(self.roster.run)
             if not self.engine.remembers:
                 nursery.start_soon(self._once.run)
             self._nursery = nursery
@@ -127,64 +95,11 @@ class Hub:
         """End `run`; connections that are left lose their groups."""
         self._stopped.set()
 
-    # Connections
-
     def admit(self, client: Client) -> None:
-        """Take in a connection.
-
-        Raises `ShuttingDown`, or `TooManyConnections` at the limit.
-        """
-        if self.draining:
-            raise ShuttingDown("the server is shutting down; connect again in a moment")
-        self._running()
-        if len(self._connections) >= self.settings.max_connections:
-            raise TooManyConnections(f"max_connections ({self.settings.max_connections}) clients are connected")
-        self._connections[client] = None
-
-    def dismiss(self, client: Client) -> None:
-        """Let go of a connection that is over."""
-        self._connections.pop(client, None)
-        self._ending.pop(client, None)
-        if self.draining and not self._connections:
-            self._emptied.set()
-
-    def expect_end(self, client: Client) -> None:
-        """Cut `client` off unless it is over within `close_timeout`."""
-        self._ending.setdefault(client, trio.current_time() + self.settings.close_timeout)
-        self._ending_changed.set()
-
-    async def drain(self, close: Close = RESTART) -> None:
-        """Refuse new connections and end those there are with `close`: in random order, evenly over the time that
-        `shutdown_spread` gives them, while the others are served as ever. Returns once all are told; a second call
-        waits for the first. Cancelled, those not told yet are not.
-        """
-        self.draining = True
-        if self._told is not None:
-            await self._told.wait()
-            return
-        self._told, self._emptied = trio.Event(), trio.Event()
-        try:
-            clients = list(self._connections)
-            random.shuffle(clients)  # not by age: those who came together would all be told together
-            memory = self.engine.name == "memory"
-            await self._tell(clients, close, spread_of(self.settings, len(clients), alone=memory))
-        finally:
-            self._told.set()
-
-    async def _tell(self, clients: Sequence[Client], close: Close, spread: float) -> None:
-        begin = trio.current_time()
-        for count, client in enumerate(clients):
-            due = begin + spread * count / len(clients)
-            if client not in self._connections:
-                continue
-            if due - trio.current_time() >= DRAIN_PAUSE:
-                with trio.CancelScope(deadline=due):
-                    await self._emptied.wait()
-                    return
-            elif count % DRAIN_CHUNK == DRAIN_CHUNK - 1:
-                await trio.lowlevel.checkpoint()
-            client.end(close)
-        await trio.lowlevel.checkpoint()
+        """Take in a connection. Raises as `Roster.admit` does, and `NotRunning`."""
+        if not self.roster.draining:
+            self._running()
+        self.roster.admit(client)
 
     # Groups
 
@@ -367,24 +282,6 @@ class Hub:
     def _forget(self, group: Group) -> None:
         if self._groups.get(group.name) is group:
             del self._groups[group.name]
-
-    async def _cut_off_the_late(self) -> None:
-        """Abort every ending connection that outlives its time."""
-        while True:
-            while not self._ending:
-                self._ending_changed = trio.Event()
-                await self._ending_changed.wait()
-            await trio.sleep_until(next(iter(self._ending.values())))
-            self._cut_off(trio.current_time())
-
-    def _cut_off(self, now: float) -> None:
-        # Not async: a task that waits would keep the last of them until the next one is due.
-        while self._ending:
-            client, deadline = next(iter(self._ending.items()))
-            if deadline > now:
-                return
-            del self._ending[client]
-            client.abort()
 
 
 async def _told_to_nobody(name: str, position: Position) -> Receipt:

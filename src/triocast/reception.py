@@ -122,7 +122,7 @@ class Reception:
     async def _drain_once(self, server_ends: Callable[[], Awaitable[None]]) -> None:
         """Close clients with 1012 as soon as Hypercorn starts to end, instead of when it has lost its patience."""
         await server_ends()
-        await self._hub.drain()
+        await self._hub.roster.drain()
 
 
 class Place:

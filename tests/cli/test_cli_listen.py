@@ -391,7 +391,7 @@ async def test_by_events_json_shows_groups_gaps_and_what_it_is_taken_out_of():
                 {"group": "b", "gap": gap},
                 {"group": "b", "offset": 1, "b64data": "AA=="},
             ]
-            (connection,) = server.hub._connections
+            (connection,) = server.hub.roster
             await push.group("b").discard(connection)
             left = {"epoch": epochs["b"], "offset": 1}
             assert json.loads(await command.line()) == {"group": "b", "left": left}
@@ -404,7 +404,7 @@ async def test_who_is_taken_out_is_told_on_standard_error():
             await command.line("stderr")
             await group.send("hello")
             assert await command.line() == "hello"
-            (connection,) = server.hub._connections
+            (connection,) = server.hub.roster
             await group.discard(connection)
             epoch = (await group.info()).epoch
             assert await command.line("stderr") == f"triocast: the server took us out of chat, after {epoch}:1"
@@ -414,7 +414,7 @@ async def test_by_events_a_server_that_stops_and_a_refusal_are_said():
     async with served(Settings(max_groups_per_connection=1)) as server:
         async with listening_at(server.port, "chat", "--sse", "--no-reconnect") as command:
             await command.line("stderr")
-            await server.hub.drain()
+            await server.hub.roster.drain()
             code, err = await command.end()
         assert (code, err.count("closed with 1012: the server is restarting")) == (1, 1)
     async with served(Settings(max_groups_per_connection=1)) as server:

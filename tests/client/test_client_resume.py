@@ -257,7 +257,7 @@ async def test_a_server_that_ends_says_so_and_is_found_again() -> None:
                 await publish(first, "a", 0)
                 assert (await anext(messages)).group == "a"  # from here on it knows where it is
                 network.there = trio.Event()
-                await first.hub.drain()
+                await first.hub.roster.drain()
                 assert (await losses.receive()).why.startswith("closed with 1012: the server is restarting")
                 async with served() as second:
                     network.server = second
@@ -272,7 +272,7 @@ async def test_who_is_taken_out_of_a_group_is_told_and_hears_the_others(transpor
         async with served() as server:
             url = f"http://127.0.0.1:{server.port}"
             async with open_listener(url, ["a", "b"], transport=transport) as messages:
-                (connection,) = server.hub._connections
+                (connection,) = server.hub.roster
                 await publish(server, "a", 1)
                 assert await anext(messages) == Received("1", "a", 1)
                 await server.push.group("a").discard(connection)

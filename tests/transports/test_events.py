@@ -78,7 +78,7 @@ class Stage:
         """Connect a client that has been greeted by each of its groups."""
         client = await self.connect(buffer=buffer)
         await client.listen(self.way.target, version=self.way.version, behind=behind)
-        ways = {repr(each).split(" by ")[1].split(",")[0] for each in self.app.hub._connections}
+        ways = {repr(each).split(" by ")[1].split(",")[0] for each in self.app.hub.roster}
         assert ways == {f"{self.way.name} events"}
         return await client.joined(*self.way.groups)
 
@@ -234,7 +234,7 @@ async def test_a_close_comes_after_what_was_sent_and_then_the_end(way: Way, cont
         await scene.publish(numbered(1, 3 * BIG))
         async with trio.open_nursery() as nursery:
             assert number_of(await client.event()) == 1
-            nursery.start_soon(scene.app.hub.drain)
+            nursery.start_soon(scene.app.hub.roster.drain)
             for each in (client, slow):
                 events = await each.to_the_end()
                 closed = events.pop()

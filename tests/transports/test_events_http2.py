@@ -120,7 +120,7 @@ async def test_streams_of_one_connection_each_get_their_events() -> None:
     async with scene() as world:
         client = await world.client()
         one, several = await world.listen(client), await world.listen(client, "/sse?group=a&group=b", 2)
-        ways = {repr(each).split(" by ")[1].split(",")[0] for each in world.app.hub._connections}
+        ways = {repr(each).split(" by ")[1].split(",")[0] for each in world.app.hub.roster}
         assert ways == {"portable events"}
         await world.publish("1", "x" * BIG)
         await world.publish("2", group="b")
@@ -196,7 +196,7 @@ async def test_a_server_that_stops_ends_streams_with_a_reason() -> None:
         client = await world.client()
         streams = [await world.listen(client), await world.listen(client)]
         await world.app.host.terminate()
-        await world.app.hub.drain()
+        await world.app.hub.roster.drain()
         for stream in streams:
             (closed,) = await stream.events(1)
             assert (closed.name, json.loads(closed.data)["code"]) == ("close", 1012)

@@ -262,7 +262,7 @@ async def test_a_server_that_stops_tells_its_clients_and_ends_their_streams() ->
         await (await one.listen("/sse/a")).joined()
         await (await several.listen("/sse?group=a&group=b")).joined("a", "b")
         await app.host.terminate()
-        await app.hub.drain()
+        await app.hub.roster.drain()
         for listener in (one, several):
             (closed,) = await listener.to_the_end()
             assert json.loads(closed.data) == {"code": 1012, "reason": "the server is restarting; come back"}
@@ -302,7 +302,7 @@ async def test_a_handler_answers_with_a_stream_that_no_limit_of_quarts_ends() ->
     async with own(_news, Settings(ping_interval=0.1)) as app, client(app.port) as listener:
         await (await listener.listen("/news")).joined()
         assert listener.headers["x-mine"] == "yes"
-        (connection,) = app.hub._connections
+        (connection,) = app.hub.roster
         assert "by direct events," in repr(connection)
         await listener.comment()  # later than RESPONSE_TIMEOUT
         await publish(app, "news", "still here")
@@ -405,7 +405,7 @@ async def test_a_position_of_another_life_moves_only_with_its_gap_in_json_too(ve
 async def test_who_is_taken_out_of_a_group_is_told_and_keeps_its_position(target: str, version: str) -> None:
     async with served() as app, client(app.port) as listener:
         await (await listener.listen(target, version=version)).joined("a", "b")
-        (connection,) = app.hub._connections
+        (connection,) = app.hub.roster
         await publish(app, "a", "1", "2")
         before = (await listener.events(2))[-1]
         await app.push.group("a").discard(connection)
@@ -423,7 +423,7 @@ async def test_who_is_taken_out_of_a_group_is_told_and_keeps_its_position(target
 async def test_who_is_taken_out_of_its_only_group_stays_and_may_be_taken_in_again() -> None:
     async with served() as app, client(app.port) as listener:
         await (await listener.listen("/sse/a")).joined()
-        (connection,) = app.hub._connections
+        (connection,) = app.hub.roster
         group = app.push.group("a")
         await publish(app, "a", "1")
         last = await listener.event()

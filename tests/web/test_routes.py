@@ -255,7 +255,7 @@ async def test_a_group_is_described_whether_anybody_is_in_it_or_not() -> None:
 async def test_ready_turns_503_once_it_drains_and_live_does_not() -> None:
     async with served() as world:
         assert (await world.http.get("/health/ready")).status_code == 200
-        await push_of(world).hub.drain()
+        await push_of(world).hub.roster.drain()
         response = await world.http.get("/health/ready")
         assert (response.status_code, await error_code(response)) == (503, "shutting_down")
         assert (await world.http.get("/health/live")).status_code == 200

@@ -135,9 +135,9 @@ async def _watch_hub(push: Triocast) -> None:
 
 async def _tell_all_to_go(host: Host, push: Triocast) -> None:
     await host.wait_answered(NEWCOMERS)
-    push.hub.draining = True
+    push.hub.roster.draining = True
     await host.terminate()
-    await push.hub.drain()
+    await push.hub.roster.drain()
 
 
 async def _cut_off_after(grace: float, host: Host, connections: trio.Nursery) -> None:

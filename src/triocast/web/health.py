@@ -21,7 +21,7 @@ def health_routes(push: Triocast, name: str = "triocast_health") -> Blueprint:
 
     @blueprint.get("/health/ready")
     async def ready() -> Response:
-        if push.hub.draining:
+        if push.hub.roster.draining:
             return answer(503, "shutting_down", "the server is shutting down", {"Retry-After": "1"})
         if not push.hub.running:
             return answer(503, "not_running", "the server is not running yet, or no more", {"Retry-After": "1"})
