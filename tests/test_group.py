@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -30,6 +31,7 @@ class Recorder:
     outlet = None
 
     def __init__(self) -> None:
+        self.id = secrets.token_hex(4)
         self.woken: list[Subscription] = []
         self.closes: list[Close] = []
 

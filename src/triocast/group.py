@@ -80,7 +80,7 @@ class Group:
         self._inbox = Inbox(settings.inbox)
         self._gatherer = Gatherer(self._inbox)
         self._receipts = Receipts(self._inbox, at_once=engine.at_once)
-        self._members: dict[Subscription, None] = {}  # dicts, not sets: their order is the same in every run
+        self._members: dict[str, Subscription] = {}  # by the id of their connection
         self._lanes = Lanes()
         self._fresh: list[Entry] = []  # appended to the log, not yet given to anybody
         self._fresh_weight = 0
@@ -152,7 +152,7 @@ class Group:
         With `hold` nothing is given until its follower is woken by whoever holds it.
         """
         subscription = Subscription(self, follower)
-        self._members[subscription] = None
+        self._members[follower.id] = subscription
         if hold:
             self._lanes.hold(subscription)
         elif follower.format.greets:  # not parked, or the broadcaster would write before the greeting
@@ -166,7 +166,8 @@ class Group:
         subscription.active = False
         subscription.outlet = None  # a round under way may still come to it
         subscription.thaw()
-        self._members.pop(subscription, None)
+        if self._members.get(subscription.follower.id) is subscription:
+            del self._members[subscription.follower.id]
         self._lanes.remove(subscription)
         self.gate.progressed()
 
@@ -263,7 +264,7 @@ class Group:
         # From here on in one step: no member may read the new log with a cursor of the old one.
         self.log = self._log_from(position)
         self._receipts.resolve_all(self.subscribers, self.behind)
-        for subscription in list(self._members):
+        for subscription in list(self._members.values()):
             subscription.renew(old, fresh)
             self._lanes.remove(subscription)
             self._lanes.hand_over(subscription)
@@ -314,7 +315,7 @@ class Group:
         self.gate.progressed()
         self.opened.set()
         self._receipts.resolve_all(self.subscribers, self.behind)
-        for subscription in list(self._members):
+        for subscription in list(self._members.values()):
             self.leave(subscription)
             subscription.follower.end(RESTART if self.failure is None else CRASHED)
 

@@ -36,7 +36,7 @@ class Roster:
         """Whether nobody is let in any more."""
         self._settings = settings
         self._alone = alone
-        self._clients: dict[Client, None] = {}  # a dict, not a set: its order is the same in every run
+        self._clients: dict[str, Client] = {}  # by id
         self._ending: dict[Client, float] = {}  # when each is cut off, soonest first
         self._ending_changed = trio.Event()
         self._told: trio.Event | None = None  # while draining; set once everybody is told to go
@@ -46,7 +46,7 @@ class Roster:
         return len(self._clients)
 
     def __iter__(self) -> Iterator[Client]:
-        return iter(list(self._clients))
+        return iter(list(self._clients.values()))
 
     def __repr__(self) -> str:
         return f"<Roster {len(self)} clients, {len(self._ending)} ending{', draining' if self.draining else ''}>"
@@ -57,11 +57,15 @@ class Roster:
             raise ShuttingDown("the server is shutting down; connect again in a moment")
         if len(self._clients) >= self._settings.max_connections:
             raise TooManyConnections(f"max_connections ({self._settings.max_connections}) clients are connected")
-        self._clients[client] = None
+        self._clients[client.id] = client
+
+    def find(self, id_: str) -> Client | None:
+        """Return the client with this connection id, if it is connected here."""
+        return self._clients.get(id_)
 
     def dismiss(self, client: Client) -> None:
         """Let go of a client that is gone."""
-        self._clients.pop(client, None)
+        self._clients.pop(client.id, None)
         self._ending.pop(client, None)
         if self.draining and not self._clients:
             self._emptied.set()
@@ -82,7 +86,7 @@ class Roster:
             return
         self._told, self._emptied = trio.Event(), trio.Event()
         try:
-            clients = list(self._clients)
+            clients = list(self._clients.values())
             random.shuffle(clients)  # not by age: those who came together would all be told together
             await self._tell(clients, close, spread_of(self._settings, len(clients), alone=self._alone))
         finally:
@@ -106,7 +110,7 @@ class Roster:
         begin = trio.current_time()
         for count, client in enumerate(clients):
             due = begin + spread * count / len(clients)
-            if client not in self._clients:
+            if client.id not in self._clients:
                 continue
             if due - trio.current_time() >= PAUSE:
                 with trio.CancelScope(deadline=due):

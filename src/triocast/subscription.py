@@ -39,8 +39,9 @@ class Outlet(Protocol):
 
 
 class Follower(Protocol):
-    """Whoever owns subscriptions: a connection."""
+    """Whoever owns subscriptions, one a group: a connection."""
 
+    id: str  # by which others name its client
     format: Format  # how its client is written to
     outlet: Outlet | None  # the direct way to its client, where there is one
 

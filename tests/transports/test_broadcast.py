@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ class Sink:
     """A follower with an outlet that takes what its test says; all of it, unless told otherwise."""
 
     def __init__(self, form: Format = RAW, answer: Callable[[bytes], int] = len) -> None:
+        self.id = secrets.token_hex(4)
         self.format = form
         self.outlet = self
         self.ready = True
