@@ -77,6 +77,16 @@ class TooManyGroups(TriocastError):
     status = 400
 
 
+class PresenceOff(TriocastError):
+    """Who is in the group named can't be asked: its settings have `presence` off."""
+
+    code = "presence_off"
+    status = 404
+
+    def __init__(self, group: str) -> None:
+        super().__init__(f"who is in {group!r} is not told: presence is off for it")
+
+
 class TooManyConnections(TriocastError):
     """`max_connections` clients are connected; try again later, or raise the limit."""
 

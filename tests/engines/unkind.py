@@ -26,7 +26,7 @@ class UnkindEngine(MemoryEngine):
 
     @asynccontextmanager
     async def subscribe(self, group: str, inbox: Inbox) -> AsyncIterator[Position]:
-        honest = Inbox(inbox.size)
+        honest = Inbox(inbox.size, inbox.notices)
         async with super().subscribe(group, honest) as position, trio.open_nursery() as nursery:
             nursery.start_soon(self._misdeliver, honest, inbox)
             try:

@@ -18,7 +18,7 @@ import trio
 from triocast.core.message import Gap, Position
 from triocast.core.recovery import OLDEST
 from triocast.core.wire import FormatName, Told
-from triocast.core.wire.format import Format, Joined
+from triocast.core.wire.format import Format, Joined, Presence
 from triocast.core.wire.sse import (
     COMMENT,
     EVENTS,
@@ -164,7 +164,7 @@ class PortableEvents:
         """
         for each, following in zip_longest(told, told[1:]):
             before_gap = isinstance(each, Joined) and isinstance(following, Gap)
-            if self._known is None:
+            if self._known is None or isinstance(each, Presence):  # who is there has no position
                 yield b"", self._without if before_gap else self._with_id, each
                 continue
             if not before_gap:
