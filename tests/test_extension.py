@@ -351,6 +351,7 @@ def test_the_public_names_are_these() -> None:
             "IdempotencyConflict",
             "InvalidGroupName",
             "InvalidIdempotencyKey",
+        "InvalidIdentity",
             "InvalidMessage",
             "InvalidPosition",
             "Join",

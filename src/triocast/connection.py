@@ -10,9 +10,12 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from types import MappingProxyType
+from typing import Any
 
+import msgspec
 import trio
 
+from triocast.core.identity import ANONYMOUS, Identity
 from triocast.core.message import Position
 from triocast.core.recovery import Wish
 from triocast.core.wire import Joined
@@ -35,8 +38,9 @@ class Connection:
     `async for message in connection` gives what the client sends, `str` or `bytes`, until it is gone.
     """
 
-    def __init__(self, hub: Hub, transport: Transport, *, strict: bool = False) -> None:
+    def __init__(self, hub: Hub, transport: Transport, *, strict: bool = False, identity: Identity = ANONYMOUS) -> None:
         self.id = secrets.token_urlsafe(12)
+        self.identity = identity
         self.opened = False
         self._hub = hub
         self._transport = transport
@@ -59,6 +63,17 @@ class Connection:
         if self._gone is not None:
             return f"gone {self._gone.code}"
         return "open" if self._close is None else f"closing {self._close.code}"
+
+    @property
+    def user(self) -> str | None:
+        """Who this is to the application, as it said when the client connected; None for somebody anonymous."""
+        return self.identity.user
+
+    @property
+    def info(self) -> dict[str, Any] | None:
+        """What is shown of this client, decoded; `identity.claimed` says that the client itself has said it."""
+        info = self.identity.info
+        return None if info is None else msgspec.json.decode(info)
 
     @property
     def groups(self) -> list[str]:
@@ -285,6 +300,7 @@ async def open_connection(
     wishes: Mapping[str, Wish | None] = NO_WISHES,
     *,
     strict: bool = False,
+    identity: Identity = ANONYMOUS,
 ) -> AsyncIterator[Connection]:
     """Admit a client to the hub, make it a member of `groups`, accept it, and run its connection around the block.
 
@@ -296,7 +312,7 @@ async def open_connection(
     1011 if the block raised, which goes on to the caller. Raises what `Hub.admit` and `Connection.join` raise; then the
     client was not accepted.
     """
-    connection = Connection(hub, transport, strict=strict)
+    connection = Connection(hub, transport, strict=strict, identity=identity)
     hub.admit(connection)
     end = RESTART  # cancelled from outside, unless something below knows better
     crash: Exception | None = None

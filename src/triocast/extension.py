@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from triocast import link
 from triocast.connection import Connection
+from triocast.core.identity import Identity, Info
 from triocast.core.message import Draft, Position, Receipt
 from triocast.core.names import check_group_name
 from triocast.core.positions import parse_since
@@ -153,20 +154,24 @@ class Triocast:
         """Return the group of that name. Raises `InvalidGroupName`."""
         return GroupHandle(self.hub, name)
 
-    def events(
+    def events(  # noqa: PLR0913 - each of them is a keyword that most callers leave out
         self,
         *groups: str,
         format: FormatName = "raw",  # noqa: A002 - as the query parameter is called
         strict: bool = False,
         since: Mapping[str, Position | str] | None = None,
         last: int | None = None,
+        user: str | None = None,
+        info: Info | None = None,
+        claimed: bool = False,
     ) -> EventsResponse:
         """In a request handler: return the response that gives the client the events of `groups` until it leaves.
 
         Headers can be added to it. Where each group begins is as `connect` has it; a client that comes back, as an
         EventSource does by itself, goes on where it was. With `strict` it is closed with 4010 instead of missing a
         message; with `format="json"` the data of each event is a JSON object with group and offset. See docs/sse.md.
-        Raises `ValueError` without a group or for a format there is not, and `InvalidPosition`.
+        Who the client is, is said as to `connect`. Raises `ValueError` without a group or for a format there is not,
+        `InvalidPosition` and `InvalidIdentity`.
 
         Instead of the stream the client is answered as `connect` refuses one.
         """
@@ -175,11 +180,12 @@ class Triocast:
             raise ValueError("name at least one group: an event stream has no way to ask for one later")
         positions = {name: _position(each) for name, each in (since or {}).items()}
         wishes_of(groups, positions, last)  # raises for what can't be meant
-        listening = Listening(list(dict.fromkeys(groups)), positions, last, strict, format)
+        identity = Identity.of(user, info, claimed=claimed)
+        listening = Listening(list(dict.fromkeys(groups)), positions, last, strict, format, identity)
         return EventsResponse(self.reception, listening)
 
     @asynccontextmanager
-    async def connect(
+    async def connect(  # noqa: PLR0913 - likewise
         self,
         *groups: str,
         headers: Mapping[str, str] | None = None,
@@ -188,6 +194,9 @@ class Triocast:
         strict: bool = False,
         since: Mapping[str, Position | str] | None = None,
         last: int | None = None,
+        user: str | None = None,
+        info: Info | None = None,
+        claimed: bool = False,
     ) -> AsyncIterator[Connection]:
         """In a WebSocket handler: check the Origin, accept the client, and run its connection around the block.
 
@@ -199,7 +208,12 @@ class Triocast:
 
         With `format="json"` the client is given each message as one JSON object with group and offset, and gaps in
         their place (docs/http.md); with `"raw"` payloads and nothing else. With `strict` it is closed with 4010
-        instead of missing a message. Raises `ValueError` for a format there is not.
+        instead of missing a message.
+
+        `user` is who this is to the application, by whatever it trusts, and `info` what is shown of the client to
+        others: a JSON object, as a mapping or as its text, of at most 1,024 bytes. With `claimed` the info is only what
+        the client says of itself, and is shown as that. Raises `InvalidIdentity`, and `ValueError` for a format there
+        is not.
 
         Leaving the block leaves every group and closes the client: with 1000, or with 1011 if the block raised. When
         the client goes, the block is cancelled and what follows it runs.
@@ -210,13 +224,15 @@ class Triocast:
         _check_format(format)
         positions = {name: _position(each) for name, each in (since or {}).items()}
         wishes = wishes_of(groups, positions, last)
+        identity = Identity.of(user, info, claimed=claimed)
         opened = False
         current = cast("Any", websocket)._get_current_object()  # noqa: SLF001 - how Werkzeug's proxies are read
         receive, send = _door(current.scope).take()
         answer = _QuartsAnswer(current, dict(headers or {}), subprotocol)
         arrival = Arrival(current.scope, receive, send, answer)
         try:
-            async with self.reception.connection(arrival, groups, wishes, format, strict=strict) as connection:
+            reception = self.reception.connection(arrival, groups, wishes, format, strict=strict, identity=identity)
+            async with reception as connection:
                 opened = True
                 yield connection
         except TriocastError as error:

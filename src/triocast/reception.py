@@ -15,6 +15,7 @@ import trio
 from triocast import link
 from triocast.connection import Connection, open_connection
 from triocast.core.access import allowed_origin, header_values
+from triocast.core.identity import ANONYMOUS, Identity
 from triocast.core.recovery import Wish, wishes_of
 from triocast.core.wire import FORMATS, Format, FormatName
 from triocast.errors import ForeignOrigin
@@ -63,6 +64,7 @@ class Reception:
         form: FormatName,
         *,
         strict: bool,
+        identity: Identity = ANONYMOUS,
     ) -> AbstractAsyncContextManager[Connection]:
         """Return what accepts the client and runs its connection around a block, as `Triocast.connect` says.
 
@@ -70,7 +72,7 @@ class Reception:
         """
         self._check_origin(arrival.scope)
         transport = self._transport(arrival, FORMATS[form])
-        return open_connection(self._hub, transport, groups, wishes, strict=strict)
+        return open_connection(self._hub, transport, groups, wishes, strict=strict, identity=identity)
 
     def events(self, call: Call, listening: Listening) -> AbstractAsyncContextManager[Connection]:
         """Return what answers a request for events and runs its client's connection around a block.
@@ -86,8 +88,9 @@ class Reception:
             listening = replace(listening, since=known, last=None)
         groups = listening.groups
         wishes = wishes_of(groups, listening.since, listening.last)
+        transport = self._event_transport(call, listening)
         return open_connection(
-            self._hub, self._event_transport(call, listening), groups, wishes, strict=listening.strict
+            self._hub, transport, groups, wishes, strict=listening.strict, identity=listening.identity
         )
 
     def _check_origin(self, scope: Scope) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import trio
 
+from triocast.core.identity import ANONYMOUS, Identity
 from triocast.core.message import Gap, Position
 from triocast.core.recovery import OLDEST
 from triocast.core.wire import FormatName, Told
@@ -67,8 +68,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """What a client listens to: its groups, in the order in which it named them, where it wants to begin, and how it is
-    written to.
+    """What a client listens to: its groups, in the order in which it named them, where it wants to begin, how it is
+    written to, and who it is.
 
     A `strict` client is closed instead of missing anything.
     """
@@ -78,6 +79,7 @@ class Listening:
     last: int | None = None
     strict: bool = False
     format: FormatName = "raw"
+    identity: Identity = ANONYMOUS
 
 
 class PortableEvents:

@@ -107,4 +107,4 @@ def read_listening(group: str | None, query_string: bytes, settings: Settings) -
     asked = read_asked(group, query_string, settings)
     if isinstance(asked, str):
         raise BadRequest(asked)
-    return Listening(asked.groups, asked.since, asked.last, asked.strict, asked.format)
+    return Listening(asked.groups, asked.since, asked.last, asked.strict, asked.format, asked.identity)

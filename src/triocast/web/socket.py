@@ -13,6 +13,7 @@ from typing import Protocol
 from quart import Blueprint, websocket
 
 from triocast.connection import Connection
+from triocast.core.identity import Info
 from triocast.core.message import Draft, Position
 from triocast.core.wire import FormatName
 from triocast.errors import POLICY, TOO_BIG, TOO_SLOW, MessageTooLarge, Overloaded
@@ -57,6 +58,8 @@ class Connect(Protocol):
         strict: bool = False,
         since: Mapping[str, Position] = NOWHERE,
         last: int | None = None,
+        info: Info | None = None,
+        claimed: bool = False,
     ) -> AbstractAsyncContextManager[Connection]: ...
 
 
@@ -69,7 +72,13 @@ async def serve(push: Triocast, connect: Connect, group: str | None, query_strin
         return
     publishes = all(push.settings.for_group(group).client_publish for group in asked.groups)
     async with connect(
-        *asked.groups, format=asked.format, strict=asked.strict, since=asked.since, last=asked.last
+        *asked.groups,
+        format=asked.format,
+        strict=asked.strict,
+        since=asked.since,
+        last=asked.last,
+        info=asked.identity.info,
+        claimed=asked.identity.claimed,
     ) as connection:
         async for data in connection:
             if publishes:

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from triocast.connection import Connection
+from triocast.core.identity import Identity, Info
 from triocast.core.message import Position
 from triocast.core.recovery import wishes_of
 from triocast.core.wire import FormatName
@@ -67,10 +68,13 @@ class _Caller:
         strict: bool = False,
         since: Mapping[str, Position] = NOWHERE,
         last: int | None = None,
+        info: Info | None = None,
+        claimed: bool = False,
     ) -> AbstractAsyncContextManager[Connection]:
         """Do what `Triocast.connect` does, but raise the error for which the client is refused."""
         arrival = Arrival(self._scope, self._receive, self._send, self)
-        return self._push.reception.connection(arrival, groups, wishes_of(groups, since, last), format, strict=strict)
+        wishes, identity = wishes_of(groups, since, last), Identity.of(None, info, claimed=claimed)
+        return self._push.reception.connection(arrival, groups, wishes, format, strict=strict, identity=identity)
 
     async def accept(self, headers: Mapping[str, str]) -> None:
         self.answered = True
