@@ -10,9 +10,12 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from types import MappingProxyType
+from typing import Any
 
+import msgspec
 import trio
 
+from triocast.core.identity import ANONYMOUS, Identity
 from triocast.core.message import Position
 from triocast.core.presence import Member
 from triocast.core.recovery import Wish
@@ -37,9 +40,19 @@ class Connection:
     `async for message in connection` gives what the client sends, `str` or `bytes`, until it is gone.
     """
 
-    def __init__(self, hub: Hub, transport: Transport, *, strict: bool = False, presence: bool = False) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        transport: Transport,
+        *,
+        strict: bool = False,
+        presence: bool = False,
+        listed: bool = True,
+        identity: Identity = ANONYMOUS,
+    ) -> None:
         self.id = secrets.token_urlsafe(12)
-        self.member: Member | None = Member(self.id)
+        self.identity = identity
+        self.member = Member(self.id, identity) if listed else None
         self.opened = False
         self._hub = hub
         self._transport = transport
@@ -63,6 +76,17 @@ class Connection:
         if self._gone is not None:
             return f"gone {self._gone.code}"
         return "open" if self._close is None else f"closing {self._close.code}"
+
+    @property
+    def user(self) -> str | None:
+        """Who this is to the application, as it said when the client connected; None for somebody anonymous."""
+        return self.identity.user
+
+    @property
+    def info(self) -> dict[str, Any] | None:
+        """What is shown of this client, decoded; `identity.claimed` says that the client itself has said it."""
+        info = self.identity.info
+        return None if info is None else msgspec.json.decode(info)
 
     @property
     def groups(self) -> list[str]:
@@ -153,7 +177,7 @@ class Connection:
             if wish is not None:
                 self.wake(subscription)
             if self._watches is not None:
-                self._watches[name] = subscription.group.watchers.add(self)
+                self._watches[name] = subscription.group.watch(self)
 
     async def leave(self, name: str) -> None:
         """Leave a group; nothing more of it is sent once this returns, but that it was left, in formats that can say
@@ -268,7 +292,7 @@ class Connection:
         watch = self._watches.pop(subscription.group.name, None) if self._watches else None
         if watch is not None:
             self._outbound.forget(watch)
-            subscription.group.watchers.remove(watch)
+            watch.end()
         self._hub.leave(subscription)
 
     def _check_open(self) -> None:
@@ -291,7 +315,7 @@ class _Joining:
 
 
 @asynccontextmanager
-async def open_connection(
+async def open_connection(  # noqa: PLR0913 - what most leave out
     hub: Hub,
     transport: Transport,
     groups: Iterable[str] = (),
@@ -299,18 +323,21 @@ async def open_connection(
     *,
     strict: bool = False,
     presence: bool = False,
+    listed: bool = True,
+    identity: Identity = ANONYMOUS,
 ) -> AsyncIterator[Connection]:
     """Admit a client to the hub, make it a member of `groups`, accept it, and run its connection around the block.
 
     Before the live messages of a group it is given what `wishes` say for that. A `strict` client is closed with 4010
-    instead of missing anything; one that asks for `presence` is told who comes to its groups and who goes.
+    instead of missing anything; one that asks for `presence` is told who comes to its groups and
+    who goes; one that is not `listed` is nobody's company: no member is told of it.
 
     The block is cancelled when the client is gone or closed (one that reads messages first gets `close_timeout` to
     come to its own end). Leaving it, for whatever cause, leaves every group and closes the client: with 1000, or with
     1011 if the block raised, which goes on to the caller. Raises what `Hub.admit` and `Connection.join` raise; then the
     client was not accepted.
     """
-    connection = Connection(hub, transport, strict=strict, presence=presence)
+    connection = Connection(hub, transport, strict=strict, presence=presence, listed=listed, identity=identity)
     hub.admit(connection)
     end = RESTART  # cancelled from outside, unless something below knows better
     crash: Exception | None = None

@@ -49,6 +49,13 @@ class InvalidIdempotencyKey(TriocastError, ValueError):
     status = 400
 
 
+class InvalidIdentity(TriocastError, ValueError):
+    """The text can't name a user, or the info is no JSON object or too long; the caller's fault."""
+
+    code = "invalid_identity"
+    status = 400
+
+
 class IdempotencyConflict(TriocastError, ValueError):
     """The group was given another message with this idempotency key; the caller's fault, nothing was published."""
 

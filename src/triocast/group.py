@@ -26,7 +26,7 @@ from triocast.receipts import Receipts
 from triocast.settings import GroupSettings
 from triocast.source import Source
 from triocast.subscription import Follower, Subscription
-from triocast.watchers import Watchers
+from triocast.watchers import Watch, Watchers
 
 WRITE_BUDGET = 64 * 1024  # bytes given to a member in one write; a control frame waits for no more than this
 FETCH = 256  # messages fetched at once to fill a hole
@@ -86,8 +86,7 @@ class Group:
         self.source = Source(engine, name, settings)
         self._bounds = Bounds(settings.max_lag, settings.max_lag_bytes)
         self._engine = engine
-        self.watchers = Watchers(name, arouse)
-        self._inbox = Inbox(settings.inbox, self.watchers.notices)
+        self._inbox = Inbox(settings.inbox)
         self._gatherer = Gatherer(self._inbox)
         self._receipts = Receipts(self._inbox, at_once=engine.at_once)
         self._members: dict[str, Subscription] = {}  # by the id of their connection
@@ -95,6 +94,8 @@ class Group:
         self._fresh: list[Entry] = []  # appended to the log, not yet given to anybody
         self._fresh_weight = 0
         self._round_count = max(1, settings.max_lag // 4)
+        self._watchers: Watchers | None = None  # who asks for presence; most groups have none
+        self._arouse = arouse
         self._scope = trio.CancelScope()
 
     def __repr__(self) -> str:
@@ -184,6 +185,12 @@ class Group:
             del self._members[subscription.follower.id]
         self._lanes.remove(subscription)
         self.gate.progressed()
+
+    def watch(self, follower: Follower) -> Watch:
+        """Tell a member from here on who comes and who goes, until it leaves or its watch is removed."""
+        if self._watchers is None:
+            self._watchers = Watchers(self.name, self._inbox.notices, self._arouse)
+        return self._watchers.add(follower)
 
     def park(self, subscription: Subscription) -> None:
         """Take back a subscription that is caught up; its follower is woken when there is more."""

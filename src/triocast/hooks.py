@@ -9,11 +9,12 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from inspect import iscoroutinefunction
 from typing import Any
 
 import trio
 
-from triocast.core.presence import Change, Departed, Entered, Member, Reason
+from triocast.core.presence import Change, Departed, Entered, Member, Moved, Reason
 
 logger = logging.getLogger("triocast.hooks")
 
@@ -23,19 +24,21 @@ class Hook(Enum):
 
     JOIN = "join"
     LEAVE = "leave"
+    MOVE = "move"
     OCCUPIED = "occupied"
     VACATED = "vacated"
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """What a hook is given: `member` came to `group`, or left it for a `reason`; a group that became occupied or
-    vacated has neither."""
+    """What a hook is given: `member` came to `group`, or left it for a `reason`, or has come back and is no longer the
+    connection `was`; of a group that became occupied or vacated only its name."""
 
     hook: Hook
     group: str
     member: Member | None = None
     reason: Reason | None = None
+    was: str | None = None
 
 
 Handler = Callable[[Any], Awaitable[None]]
@@ -60,7 +63,9 @@ class Hooks:
         return f"<Hooks {', '.join(hook.value for hook in self._handlers) or 'none'}, {len(self)} waiting>"
 
     def add(self, hook: Hook, handler: Handler) -> None:
-        """Have `handler`, an async function, called for each happening of that kind, in order."""
+        """Have `handler` called for each happening of that kind, in order. Raises `TypeError` unless it is async."""
+        if not iscoroutinefunction(handler):
+            raise TypeError(f"on_{hook.value} needs an async function, not {handler!r}")
         self._handlers.setdefault(hook, []).append(handler)
 
     def noticed(self, group: str, changes: Sequence[Change], *, occupied: bool, vacated: bool) -> None:
@@ -75,6 +80,8 @@ class Hooks:
                     self._put(Happening(Hook.JOIN, group, member))
                 case Departed(member, reason):
                     self._put(Happening(Hook.LEAVE, group, member, reason))
+                case Moved(member, was):
+                    self._put(Happening(Hook.MOVE, group, member, was=was))
         if vacated:
             self._put(Happening(Hook.VACATED, group))
 

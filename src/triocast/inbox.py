@@ -43,9 +43,9 @@ class Inbox:
     goes to `notices`, past the messages.
     """
 
-    def __init__(self, size: int, notices: Notices | None = None) -> None:
+    def __init__(self, size: int) -> None:
         self.size = size
-        self.notices = notices or Notices()
+        self.notices = Notices()
         self.closed = False
         self.count = 0  # messages that were put in and are not given to the members yet, taken or not
         self.weight = 0  # their bytes

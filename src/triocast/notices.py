@@ -19,24 +19,23 @@ MOST = 20_000  # changes gathered; with more, watchers are told to ask, which co
 
 
 class Notices:
-    """One group's. `watched` is set by who has watchers; `arouse` is called when there is something to tell."""
+    """One group's. `arouse` is set while there are watchers, and called when there is something to tell them."""
 
-    __slots__ = ("_arouse", "_changes", "_first", "_last", "_reset", "watched")
+    __slots__ = ("_changes", "_first", "_last", "_reset", "arouse")
 
-    def __init__(self, arouse: Callable[[], None] | None = None) -> None:
-        self.watched = False
-        self._arouse = arouse
-        self._changes = Changes()
+    def __init__(self) -> None:
+        self.arouse: Callable[[], None] | None = None
+        self._changes: Changes | None = None  # made when there is one: there may be 100,000 groups
         self._reset = False
         self._first = self._last = 0.0
 
     def __repr__(self) -> str:
-        return f"<Notices {self._changes!r}{', reset' if self._reset else ''}>"
+        return f"<Notices {self._changes or 'nothing'}{', reset' if self._reset else ''}>"
 
     @property
     def waiting(self) -> bool:
         """Whether there is something to tell."""
-        return self._reset or len(self._changes) > 0
+        return self._reset or self._changes is not None
 
     @property
     def due(self) -> float:
@@ -45,37 +44,38 @@ class Notices:
 
     def add(self, changes: Sequence[Change]) -> None:
         """Take what happened."""
-        if self.watched:
-            self._note()
+        if self.arouse is not None:
+            self._note(self.arouse)
+            self._changes = self._changes or Changes()
             self._changes.add(changes)
             if len(self._changes) > MOST:
                 self._begin_anew()
 
     def reset(self) -> None:
         """Nobody knows what happened: whoever watches has to ask."""
-        if self.watched:
-            self._note()
+        if self.arouse is not None:
+            self._note(self.arouse)
             self._begin_anew()
 
     def take(self, group: str) -> list[Presence]:
         """Return what is to be told, in order."""
         events = [Presence(group, reset=True)] if self._reset else []
-        events += told(group, self._changes)
+        if self._changes is not None:
+            events += told(group, self._changes)
         self.forget()
         return events
 
     def forget(self) -> None:
         """Let everything go."""
-        self._changes = Changes()
+        self._changes = None
         self._reset = False
 
     def _begin_anew(self) -> None:
         self.forget()
         self._reset = True
 
-    def _note(self) -> None:
+    def _note(self, arouse: Callable[[], None]) -> None:
         self._last = trio.current_time()
         if not self.waiting:
             self._first = self._last
-            if self._arouse is not None:
-                self._arouse()
+            arouse()

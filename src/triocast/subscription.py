@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from triocast.core.identity import Identity
 from triocast.core.log import Entry, GroupLog, first_of, last_of
 from triocast.core.message import Gap, GapReason
 from triocast.core.overflow import Conflate, Evict, Skip, conflate, judge
@@ -55,6 +56,7 @@ class Follower(Protocol):
     """Whoever owns subscriptions, one a group: a connection."""
 
     id: str  # by which others name its client
+    identity: Identity  # who its client is
     member: Member | None  # how it is shown to who asks for the members of a group; None: it is not
     format: Format  # how its client is written to
     outlet: Outlet | None  # the direct way to its client, where there is one

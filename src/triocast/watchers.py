@@ -6,6 +6,7 @@ It knows no messages, and writes only as a broadcaster does: to sockets that tak
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from triocast.core.presence_log import PresenceLog
 from triocast.core.wire import Presence
@@ -37,6 +38,10 @@ class Watch:
         events, self.cursor = self._watchers.log.read(self._watchers.group, self.cursor)
         return events
 
+    def end(self) -> None:
+        """Tell nothing more; harmless if it is over already."""
+        self._watchers.remove(self)
+
     def settle(self) -> bool:
         """Park if everything was taken; otherwise return False and stay in the follower's hands."""
         if self.active and self.cursor < self._watchers.log.top:
@@ -49,9 +54,10 @@ class Watch:
 class Watchers:
     """All of one group. `arouse` is called when there is something to tell, which `tell` then does."""
 
-    def __init__(self, group: str, arouse: Callable[[Watchers], None]) -> None:
+    def __init__(self, group: str, notices: Notices, arouse: Callable[[Watchers], None]) -> None:
         self.group = group
-        self.notices = Notices(lambda: arouse(self))
+        self.notices = notices
+        self._arouse = arouse
         self.log = PresenceLog()
         self._watches: dict[Watch, None] = {}
         self._lanes: Lanes[Watch] = Lanes()
@@ -66,7 +72,7 @@ class Watchers:
         """Tell `follower` from here on; first of all to ask who is there."""
         watch = Watch(self, follower)
         self._watches[watch] = None
-        self.notices.watched = True
+        self.notices.arouse = partial(self._arouse, self)
         self._lanes.hand_over(watch)
         return watch
 
@@ -77,7 +83,7 @@ class Watchers:
         self._watches.pop(watch, None)
         self._lanes.remove(watch)
         if not self._watches:
-            self.notices.watched = False
+            self.notices.arouse = None  # nor does it keep us any more
             self.notices.forget()
 
     def end(self, close: Close) -> None:

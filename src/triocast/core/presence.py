@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from triocast.core.identity import ANONYMOUS, Identity
+
 
 class Reason(Enum):
     """Why a member is one no longer."""
@@ -26,25 +28,31 @@ class Reason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A connection that is in a group: its id, its user (None for an anonymous one) and what is said of it, as JSON.
-
-    `claimed` says that this is the client's own word for it, which nobody has checked.
-    """
+    """A connection that is in a group, by its id, and who it is."""
 
     client: str
-    user: str | None = None
-    info_json: bytes | None = None
-    claimed: bool = False
+    identity: Identity = ANONYMOUS
 
     @property
-    def info(self) -> Any:
-        """What is said of it, decoded."""
-        return None if self.info_json is None else msgspec.json.decode(self.info_json)
+    def user(self) -> str | None:
+        """Its user; None for somebody anonymous."""
+        return self.identity.user
+
+    @property
+    def info(self) -> dict[str, Any] | None:
+        """What is shown of it, decoded; only the client's own word for it where it is `claimed`."""
+        info = self.identity.info
+        return None if info is None else msgspec.json.decode(info)
+
+    @property
+    def claimed(self) -> bool:
+        """Whether nobody but the client itself has said what the info is."""
+        return self.identity.claimed
 
     @property
     def known_by(self) -> Hashable | None:
         """What one that comes back is recognised by: its user, or what it says of itself; None: by nothing."""
-        return self.info_json if self.user is None else (self.user,)
+        return self.identity.info if self.user is None else (self.user,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +149,15 @@ class Roll:
             if due > now:
                 break
             gone.append(Departed(self._members[client], reason))
+            self._drop(client)
+        return gone
+
+    def end(self) -> list[Departed]:
+        """Strike everybody off; who was about to leave has its own reason."""
+        gone = []
+        for client, member in list(self._members.items()):
+            _, reason = self._leaving.get(client, (0.0, Reason.LEFT))
+            gone.append(Departed(member, reason))
             self._drop(client)
         return gone
 

@@ -111,7 +111,7 @@ def _pieces(changes: Iterable[_One]) -> Iterator[list[_One]]:
 def _weight(one: _One) -> int:
     match one:
         case Member():
-            return _OVERHEAD + len(one.client) + len(one.user or "") + len(one.info_json or b"")
+            return _OVERHEAD + len(one.client) + len(one.user or "") + len(one.identity.info or b"")
         case Moved():
             return _OVERHEAD + len(one.was) + _weight(one.member)
         case _:

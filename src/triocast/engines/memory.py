@@ -74,10 +74,14 @@ class MemoryEngine:
         """Forget, every second, what is over its time."""
         self._host = host
         task_status.started()
-        while True:
-            await trio.sleep(SWEEP_EVERY)
-            self.sweep(trio.current_time())
-            self._rolls.expire(trio.current_time())
+        try:
+            while True:
+                await trio.sleep(SWEEP_EVERY)
+                self.sweep(trio.current_time())
+                self._rolls.expire(trio.current_time())
+        finally:
+            self._rolls.end()
+            self._host = NOBODY
 
     @asynccontextmanager
     async def subscribe(self, group: str, inbox: Inbox) -> AsyncIterator[Position]:

@@ -59,6 +59,11 @@ class Rolls:
             if gone:
                 self._tell_leaves(group, roll, gone)
 
+    def end(self) -> None:
+        """Strike everybody off: the process ends."""
+        for group, roll in list(self._rolls.items()):
+            self._tell_leaves(group, roll, roll.end())
+
     def page(self, group: str, after: str | None, limit: int) -> Members:
         """Return the first members, at most `limit`, after the connection `after`."""
         return self._rolls.get(group, _NOBODY).page(after, limit)

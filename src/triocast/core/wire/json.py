@@ -53,7 +53,7 @@ def presence_fields(presence: Presence) -> object:
 
 def member_fields(member: Member) -> dict[str, object]:
     """Return what JSON says of a member; `claimed` only where it is so."""
-    info = None if member.info_json is None else msgspec.Raw(member.info_json)
+    info = None if member.identity.info is None else msgspec.Raw(member.identity.info)
     fields: dict[str, object] = {"client": member.client, "user": member.user, "info": info}
     return {**fields, "claimed": True} if member.claimed else fields
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 import trio
 
 from triocast.core.message import Draft, Position
+from triocast.core.presence import Member, Members, Reason
 from triocast.engines import NOBODY, Audience, Host, NodeState, Page, Published
 from triocast.engines.redis.census import Reporter, process_name
 from triocast.engines.redis.cluster import ClusterRouter
@@ -156,6 +157,17 @@ class RedisEngine:
     async def listed(self, after: str | None, limit: int) -> Sequence[str]:
         """Return the first names after the name `after` of groups that processes have reported."""
         return await self.store.listed(after, limit)
+
+    def enter(self, group: str, member: Member) -> None:
+        """Take note of a member."""
+
+    def depart(self, group: str, client: str, reason: Reason) -> None:
+        """Take note that it is gone."""
+
+    async def members(self, group: str, after: str | None, limit: int) -> Members:  # noqa: ARG002
+        """Return nobody."""
+        await trio.lowlevel.checkpoint()
+        return Members((), 0, 0)
 
     async def position(self, group: str) -> Position:
         """Return where the group stands; an unknown group has the empty epoch."""
