@@ -48,6 +48,15 @@ class Lanes:
         self.busy.pop(subscription, None)
         self._lanes.get(subscription.follower.format, {}).pop(subscription, None)
 
+    def set_aside(self, subscription: Subscription) -> None:
+        """Leave a subscription out of the next round: its follower is woken to read from the log what is its own.
+
+        Harmless if it is not parked.
+        """
+        lane = self._lanes.get(subscription.follower.format, {})
+        if subscription in lane:
+            self._wake(lane, subscription)
+
     async def serve(self, start: int, entries: Sequence[Entry]) -> int:
         """Give `entries`, which follow the offset `start`, to everybody who has been given all before them, and return
         how many took them at once.

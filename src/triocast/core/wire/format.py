@@ -35,7 +35,16 @@ class Left:
     offset: int
 
 
-Told = Entry | Joined | Left
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """In the place of a message that excludes this client's connection: `offset` counts as given to it."""
+
+    group: str
+    epoch: str
+    offset: int
+
+
+Told = Entry | Joined | Left | Delivered
 """What a client can be told of a group."""
 
 

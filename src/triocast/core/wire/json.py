@@ -10,16 +10,19 @@ from base64 import b64encode
 import msgspec
 
 from triocast.core.message import Gap, Kind, Message
-from triocast.core.wire.format import Format, Left, Told
+from triocast.core.wire.format import Delivered, Format, Left, Told
 
 
 def payload(told: Told) -> str:
-    """Return the JSON object for a message, a gap, or the beginning or end of a group's stream."""
+    """Return the JSON object for a message, what stands in its place, or the beginning or end of a group's stream."""
     match told:
         case Message():
             return _message(told).decode()
         case Gap():
             return msgspec.json.encode({"group": told.group, "gap": gap_fields(told)}).decode()
+        case Delivered():
+            delivered = {"epoch": told.epoch, "offset": told.offset}
+            return msgspec.json.encode({"group": told.group, "delivered": delivered}).decode()
         case Left():
             left = {"epoch": told.epoch, "offset": told.offset}
             return msgspec.json.encode({"group": told.group, "left": left}).decode()

@@ -12,7 +12,7 @@ from typing import cast
 import msgspec
 
 from triocast.core.message import Gap, Kind, Message, Position
-from triocast.core.wire.format import Format, Left, Told
+from triocast.core.wire.format import Delivered, Format, Left, Told
 from triocast.core.wire.json import payload as json_payload
 from triocast.errors import Close
 
@@ -67,6 +67,8 @@ def json_event(told: Told) -> bytes:
             return data
         case Gap():
             name = b"gap"
+        case Delivered():
+            name = b"delivered"
         case Left():
             name = b"leave"
         case _:
