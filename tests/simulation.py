@@ -123,7 +123,8 @@ class Simulation:
 
         return (
             f"seed {self.seed}: {self.all} lives, {self.joins} joins, {self.receipts} publishes, {self.told} frames, "
-            f"{self.recovered} recovered, {self.delivered} delivered to who excluded itself, {self.partial} partial writes, {self.stalls} stalls, "
+            f"{self.recovered} recovered, {self.delivered} not given to whom they exclude, "
+            f"{self.partial} partial writes, {self.stalls} stalls, "
             f"{self.refusals} refusals, {self.forgotten} groups forgotten, {self.cleared} cleared; "
             f"cuts: {listed(self.cuts)}; wishes: {listed(self.wishes)}; "
             f"evicted: {listed(self.evictions)}; gaps: {listed(self.reasons)}"
@@ -252,9 +253,7 @@ class Simulation:
                 position = await hub.post(group, Draft.of(data.decode(), exclude=exclude))
                 assert self.truths[group].positions[data] == position
 
-    async def _publish(
-        self, hub: Hub, group: str, data: bytes, key: str | None, exclude: str | None = None
-    ) -> None:
+    async def _publish(self, hub: Hub, group: str, data: bytes, key: str | None, exclude: str | None = None) -> None:
         truth, began = self.truths[group], trio.current_time()
         epoch, acknowledged = truth.era.epoch, truth.acknowledged
         with self.census[group].watch() as members:

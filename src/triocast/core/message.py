@@ -41,7 +41,7 @@ class Position:
     @property
     def text(self) -> str:
         """The position as it is told and asked for: `EPOCH:OFFSET`, and `0` before everything."""
-        return str(self) if self.epoch else "0"
+        return str(self) if self.epoch or self.offset else "0"
 
 
 @dataclass(frozen=True, slots=True)
