@@ -248,7 +248,7 @@ def test_an_answer_that_stays_lost_is_not_taken_for_a_refusal(later, server):
     target = parse_url("http://{}:{}".format(*server.server_address))
     with closing(Publisher(target, None, PATIENCE, sleep=waited.append)) as publisher:
         with pytest.raises(AnswerLost, match="may have been published or not"):
-            publisher.publish("chat", b"x", TEXT, "k")
+            publisher.publish("chat", b"x", TEXT, {"idempotency_key": "k"})
         assert len(server.requests) == 1 + len(PAUSES)
         assert tuple(waited) == PAUSES
 
@@ -263,7 +263,7 @@ def test_a_server_that_is_away_for_a_moment_is_asked_when_it_is_back(unix_server
         os.rename(*next(moves))
 
     with closing(Publisher(parse_url(f"unix:{here}"), None, PATIENCE, sleep=sleep)) as publisher:
-        assert publisher.publish("chat", b"x", TEXT, "k").offset == 2
+        assert publisher.publish("chat", b"x", TEXT, {"idempotency_key": "k"}).offset == 2
 
 
 def test_lines_have_keys_of_their_own_the_same_each_time(server):

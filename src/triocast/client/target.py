@@ -6,14 +6,16 @@ Pure: nothing is resolved or connected here.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from urllib.parse import quote, urlsplit
 
 from triocast.client.errors import InvalidURL
 
 _FORMS = "http://HOST:PORT, https://HOST:PORT, ws://, wss:// or unix:PATH"
 _TLS = {"http": False, "ws": False, "https": True, "wss": True}
+NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 _UNSAFE = re.compile(r"[^!-~]")
 
 
@@ -33,10 +35,10 @@ class Target:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.path is not None or self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
-    def publish_path(self, group: str, idempotency_key: str | None = None) -> str:
+    def publish_path(self, group: str, options: Mapping[str, str] = NO_OPTIONS) -> str:
         """Return the path and query that publish to `group`."""
-        query = "" if idempotency_key is None else f"?idempotency_key={quote(idempotency_key, safe='')}"
-        return f"{self.prefix}/publish/{quote(group, safe='')}{query}"
+        query = "&".join(f"{name}={quote(value, safe='')}" for name, value in options.items())
+        return f"{self.prefix}/publish/{quote(group, safe='')}{'?' if query else ''}{query}"
 
     def listen_path(
         self, endpoint: str, groups: Sequence[str], form: str, beginning: Sequence[str] = (), *, strict: bool = False
