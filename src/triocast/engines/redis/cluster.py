@@ -16,8 +16,9 @@ from triocast.engines.redis.caller import RedisRefused
 from triocast.engines.redis.connection import Arg, Reply
 from triocast.engines.redis.keys import PARTITIONS
 from triocast.engines.redis.line import Means
+from triocast.engines.redis.reasons import reason_of
 from triocast.engines.redis.routing import Router, ask_once
-from triocast.engines.redis.wire import Wire, reason_of
+from triocast.engines.redis.wire import Wire
 from triocast.errors import EngineError, EngineUnavailable
 from triocast.settings.redis_address import Place
 

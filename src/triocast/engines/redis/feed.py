@@ -15,12 +15,13 @@ import trio
 from coredis.exceptions import ConnectionError as NotConnected
 
 from triocast.engines.redis.caller import RedisRefused
-from triocast.engines.redis.connection import Connection, Reply, error_text
+from triocast.engines.redis.connection import Connection, Reply
 from triocast.engines.redis.follow import Follow
 from triocast.engines.redis.line import Line
+from triocast.engines.redis.reasons import error_text, reason_of
 from triocast.engines.redis.routing import Router
 from triocast.engines.redis.store import Head, Store
-from triocast.engines.redis.wire import Wire, reason_of
+from triocast.engines.redis.wire import Wire
 from triocast.errors import EngineError, EngineUnavailable, UnknownOutcome
 from triocast.settings.redis_address import Place
 

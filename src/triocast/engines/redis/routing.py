@@ -14,8 +14,9 @@ import trio
 from coredis.exceptions import RedisError
 
 from triocast.engines import NodeState
-from triocast.engines.redis.connection import Access, Arg, ConnectionLost, Reply, describe, new_connection
+from triocast.engines.redis.connection import Access, Arg, ConnectionLost, Reply, new_connection
 from triocast.engines.redis.line import Means
+from triocast.engines.redis.reasons import describe
 from triocast.engines.redis.wire import Wire
 from triocast.errors import EngineUnavailable
 from triocast.settings.redis_address import Place, RedisAddress

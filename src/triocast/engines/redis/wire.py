@@ -11,11 +11,13 @@ from coredis.exceptions import ConnectionError as NotConnected
 
 from triocast.engines.redis.advice import advise
 from triocast.engines.redis.caller import RedisRefused
-from triocast.engines.redis.connection import Answer, Arg, Connection, ConnectionLost, Reply, error_text
+from triocast.engines.redis.connection import Answer, Arg, Connection, ConnectionLost, Reply
 from triocast.engines.redis.line import Line
+from triocast.engines.redis.reasons import error_text, reason_of
 from triocast.errors import EngineUnavailable, UnknownOutcome
 
 MAX_WAITING = 10_000  # requests without a reply: a server that is this far behind gets no more of them
+MAX_UNSENT = 64 * 1024 * 1024  # bytes that wait for it to take them: with 100 Mbit/s what came then would be late
 
 # Refusals of a server that has done nothing and may do it later, and what to do about them.
 _TEMPORARY = {
@@ -76,6 +78,8 @@ class Wire(Line):
             raise self.unavailable()
         if connection.waiting >= MAX_WAITING:
             raise EngineUnavailable(f"{self.name} is {connection.waiting} requests behind")
+        if connection.unsent >= MAX_UNSENT:
+            raise EngineUnavailable(f"{self.name} is {connection.unsent} bytes behind")
         try:
             if asking:
                 connection.ask(b"ASKING")
@@ -92,8 +96,3 @@ class Wire(Line):
         if reason in _DROPPED:
             self.drop(advice)
         raise EngineUnavailable(f"{self.name} refused ({reason}): {advice}") from error
-
-
-def reason_of(refused: RedisRefused) -> str:
-    """Return the code in front of what a server says."""
-    return str(refused).partition(" ")[0]
