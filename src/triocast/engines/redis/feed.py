@@ -31,6 +31,7 @@ LOOKED_AT = 500  # groups that the store is asked about at once: publishes wait 
 CHECK_EVERY = 25.0  # seconds in which every group's head is compared with the server's
 SLICES = 50  # pieces of that, so that not all groups are looked at at once
 AGAIN = 0.25  # seconds until what failed is tried again
+LONGEST = 4.0  # seconds, at most, until a server that answers nothing about groups is asked about them again
 MARK = b"triocast:mark"  # a channel that nobody subscribes to: leaving it is answered, in order, behind all before
 
 # Why a channel was refused that is only somewhere else, or will be there again soon.
@@ -180,7 +181,9 @@ class Feed(Line):
             self._try_again(follow)
 
     async def _look(self) -> None:
-        """Ask the store about groups, until it has answered for each."""
+        """Ask the store about groups, until it has answered for each; ever less often while it can't, as a server does
+        that is out of memory."""
+        pause = AGAIN
         while True:
             self._looking = trio.Event()
             if not self._unseen:
@@ -190,7 +193,10 @@ class Feed(Line):
                 for follow in some.values():
                     nursery.start_soon(self._look_at, follow)
             if any(channel in self._unseen for channel in some):
-                await trio.sleep(AGAIN)
+                await trio.sleep(pause)
+                pause = min(2 * pause, LONGEST)
+            else:
+                pause = AGAIN
 
     async def _look_at(self, follow: Follow) -> None:
         try:

@@ -5,8 +5,11 @@ It asks once and never again: whoever gets an error decides.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from math import inf
 
+import trio
 from coredis.exceptions import ConnectionError as NotConnected
 
 from triocast.engines.redis.advice import advise
@@ -18,6 +21,7 @@ from triocast.errors import EngineUnavailable, UnknownOutcome
 
 MAX_WAITING = 10_000  # requests without a reply: a server that is this far behind gets no more of them
 MAX_UNSENT = 64 * 1024 * 1024  # bytes that wait for it to take them: with 100 Mbit/s what came then would be late
+SAID_AGAIN = 60.0  # seconds until the log says once more that a server refuses what it is asked
 
 # Refusals of a server that has done nothing and may do it later, and what to do about them.
 _TEMPORARY = {
@@ -34,11 +38,14 @@ _TEMPORARY = {
 # Those after which another connection is better: the server has become another one, or does not know us any more.
 _DROPPED = frozenset({"READONLY", "MASTERDOWN", "NOAUTH", "WRONGPASS"})
 
+logger = logging.getLogger("triocast.redis")
+
 
 class Wire(Line):
     """Asks one server. `run` it; `call` works while it is up."""
 
     _advised = False
+    _said = -inf  # when the log last said that it refuses
 
     async def call(self, *args: Arg, asking: bool = False) -> Reply:
         """Send a command and return its reply. With `asking`, of a slot that is on its way to this server.
@@ -95,4 +102,7 @@ class Wire(Line):
             raise refused from error
         if reason in _DROPPED:
             self.drop(advice)
+        elif trio.current_time() - self._said >= SAID_AGAIN:
+            self._said = trio.current_time()
+            logger.warning("%s refuses what it is asked (%s): %s", self.name, reason, advice)
         raise EngineUnavailable(f"{self.name} refused ({reason}): {advice}") from error
