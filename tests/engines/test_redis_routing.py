@@ -272,7 +272,7 @@ def answers(admin: Valkey) -> bool:
 
 
 async def test_after_a_failover_groups_go_on_at_the_primary_that_sentinels_name(
-    make_valkey: Callable[..., Server],
+    make_valkey: Callable[..., Server], caplog: pytest.LogCaptureFixture
 ) -> None:
     primary = make_valkey("--repl-diskless-sync-delay", "0")
     replica = make_valkey("--replicaof", "127.0.0.1", str(primary.port))
@@ -294,12 +294,12 @@ async def test_after_a_failover_groups_go_on_at_the_primary_that_sentinels_name(
             await eventually(lambda: len(transport.received) >= 19)
             assert seen(transport) == list(range(1, 20))
             assert (await hub.info("g")).epoch == first.epoch
+            # How the new primary keeps what it is given is looked at too.
+            await eventually(lambda: sum("appendonly is no" in each.getMessage() for each in caplog.records) == 2)
         sentinel.close()
 
 
-async def test_sentinels_that_do_not_know_the_primary_are_named(
-    make_valkey: Callable[..., Server], caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_sentinels_that_do_not_know_the_primary_are_named(make_valkey: Callable[..., Server]) -> None:
     with sentinel_for(make_valkey()) as port:
         engine = engine_at(f"redis+sentinel://127.0.0.1:{port}/other", SHORT)
         async with running(engine):

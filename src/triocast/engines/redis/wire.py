@@ -18,6 +18,7 @@ from triocast.engines.redis.connection import Answer, Arg, Connection, Connectio
 from triocast.engines.redis.line import Line
 from triocast.engines.redis.reasons import error_text, reason_of
 from triocast.errors import EngineUnavailable, UnknownOutcome
+from triocast.settings.redis_address import Place
 
 MAX_WAITING = 10_000  # requests without a reply: a server that is this far behind gets no more of them
 MAX_UNSENT = 64 * 1024 * 1024  # bytes that wait for it to take them: with 100 Mbit/s what came then would be late
@@ -44,7 +45,7 @@ logger = logging.getLogger("triocast.redis")
 class Wire(Line):
     """Asks one server. `run` it; `call` works while it is up."""
 
-    _advised = False
+    _advised: Place | None = None  # the server that was looked at last
     _said = -inf  # when the log last said that it refuses
 
     async def call(self, *args: Arg, asking: bool = False) -> Reply:
@@ -63,9 +64,9 @@ class Wire(Line):
         return reply
 
     async def live(self, connection: Connection) -> None:  # noqa: ARG002 - it asks as everybody does
-        """Look once at how the server keeps what it is given."""
-        if not self._advised:
-            self._advised = True
+        """Look once at how a server keeps what it is given; after a failover it is another one."""
+        if self._advised != self.place:
+            self._advised = self.place
             await advise(self)
 
     def told(self, replies: Sequence[Reply]) -> None:
