@@ -1,4 +1,4 @@
-"""What frames mean to a listener: messages, gaps, ends of streams, read from bare payloads or from the JSON format.
+"""What frames mean to a listener: messages, gaps, ends of streams, members, from bare payloads or the JSON format.
 
 Pure: frames come in as arguments, nothing is received here and nothing decided about connections.
 """
@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from triocast.client.errors import UnexpectedFrame
+from triocast.client.presence import Presence, PresenceObject, PresenceReset, presence_of
 
 # In JSON a character takes six at most (\u0000), and a byte less in base64; then the envelope, whose longest part is
 # the group: 255 characters, each escaped.
@@ -37,7 +38,10 @@ class Received:
 
     @property
     def value(self) -> object:
-        """What was sent: JSON decoded, everything else as it is. Raises `RecursionError` for the deepest of JSON."""
+        """What was sent: JSON decoded, everything else as it is.
+
+        Raises `RecursionError` for the deepest of JSON, `msgspec.DecodeError` for numbers beyond a float's (1e999).
+        """
         return msgspec.json.decode(self.data) if self.is_json else self.data
 
 
@@ -75,16 +79,28 @@ class Joined:
 class Left:
     """The server has taken this listener out of a group: nothing more of it comes, after `offset` of `epoch`.
 
-    Should it be taken in again, what comes then begins there: of what was published meanwhile nothing is said.
+    `code` and `reason` are what whoever did it said, None and empty if nothing. Should it be taken in again, what comes
+    then begins there: of what was published meanwhile nothing is said.
     """
+
+    group: str
+    epoch: str
+    offset: int
+    code: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A message that is not for this listener was published here: its `offset` counts as delivered."""
 
     group: str
     epoch: str
     offset: int
 
 
-Item = Received | Gap | Left
-Frame = Item | Joined | None
+Item = Received | Gap | Left | Presence | PresenceReset
+Frame = Item | Joined | Delivered | None
 
 
 class Reader(Protocol):
@@ -125,6 +141,13 @@ class _JoinedObject(msgspec.Struct):
 class _LeftObject(msgspec.Struct):
     epoch: str
     offset: int
+    code: int | None = None
+    reason: str | None = None
+
+
+class _DeliveredObject(msgspec.Struct):
+    epoch: str
+    offset: int
 
 
 class _Object(msgspec.Struct):
@@ -135,13 +158,18 @@ class _Object(msgspec.Struct):
     gap: _GapObject | None = None
     joined: _JoinedObject | None = None
     left: _LeftObject | None = None
+    delivered: _DeliveredObject | None = None
+    presence: PresenceObject | str | None = None
 
 
 class JsonReader:
-    """Frames are JSON objects."""
+    """Frames are JSON objects; `room` is how large those may be that are no messages."""
+
+    def __init__(self, room: int = 0) -> None:
+        self._room = room
 
     def max_frame(self, max_message: int) -> int:
-        return ESCAPED * max_message + ENVELOPE
+        return max(ESCAPED * max_message + ENVELOPE, self._room)
 
     def read(self, frame: str | bytes) -> Frame:
         told = _decode(frame)
@@ -150,7 +178,11 @@ class JsonReader:
         if told.gap is not None:
             return Gap(told.group, told.gap.first, told.gap.last, told.gap.reason, told.gap.epochs)
         if told.left is not None:
-            return Left(told.group, told.left.epoch, told.left.offset)
+            return Left(told.group, told.left.epoch, told.left.offset, told.left.code, told.left.reason or "")
+        if told.delivered is not None:
+            return Delivered(told.group, told.delivered.epoch, told.delivered.offset)
+        if told.presence is not None:
+            return presence_of(told.group, told.presence)
         return _received(told)
 
 

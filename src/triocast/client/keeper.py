@@ -51,7 +51,8 @@ class Wanted:
     def path(self, target: Target, *, again: bool) -> str:
         """Return the path to connect to; `again` to go on where it was."""
         beginning = since_parameters(self.course.since or ()) if again else self.beginning
-        return target.listen_path(self.way.endpoint, self.groups, self.way.format, beginning, strict=self.course.counts)
+        way = self.way
+        return target.listen_path(way.endpoint, self.groups, way.format, [*way.options, *beginning])
 
 
 class Keeper:
