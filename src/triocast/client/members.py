@@ -70,7 +70,7 @@ class Members(Mapping[str, Member]):
                 page = _page_of(await get(_path(self.group, after)), self.group)
                 if self._gone is not gone:
                     return False
-                self._known |= {each.client: member_of(each) for each in page.members if self._is_news(each.client)}
+                self._known |= {each.client: member_of(each) for each in page.members if each.client not in gone}
                 after = page.next
             self.complete = True
         finally:
@@ -78,23 +78,14 @@ class Members(Mapping[str, Member]):
                 self._gone = None
         return True
 
-    def _is_news(self, client: str) -> bool:
-        # What we were told of somebody since we asked is newer than the answer, or as new.
-        return client not in self._known and client not in (self._gone or ())
-
     def _change(self, presence: Presence) -> None:
         for member in presence.joined:
-            self._add(member)
+            self._known[member.client] = member
         for move in presence.moved:
             self._remove(move.was)
-            self._add(move.member)
+            self._known[move.member.client] = move.member
         for departure in presence.left:  # last: somebody who came and went at once must not stay
             self._remove(departure.client)
-
-    def _add(self, member: Member) -> None:
-        self._known[member.client] = member
-        if self._gone is not None:
-            self._gone.discard(member.client)
 
     def _remove(self, client: str) -> None:
         self._known.pop(client, None)
