@@ -60,7 +60,7 @@ class Asking:
 
 
 def ask(members: Members) -> Asking:
-    return Asking(members.ask(get))  # type: ignore[arg-type]
+    return Asking(members.ask(get))
 
 
 def of_pairs(text: str) -> Member:
