@@ -11,11 +11,7 @@ from typing import Any
 import trio
 import trio.testing
 
-from triocast.client import (
-    Listener,
-    ListenerSettings,
-    open_listener,
-)
+from triocast.client import Listener, ListenerSettings, open_listener
 from triocast.client.target import Target
 
 URL = "http://server:8000"

@@ -5,11 +5,7 @@ import trio
 import trio.testing
 from tests.client.websocket_server import FORBIDDEN, connected, gather, serving
 
-from triocast.client import (
-    BackoffSettings,
-    HandshakeRefused,
-    ListenerClosed,
-)
+from triocast.client import BackoffSettings, HandshakeRefused, ListenerClosed
 
 
 async def test_a_lost_connection_is_made_anew_after_a_wait(autojump_clock):
@@ -56,7 +52,7 @@ async def test_waits_grow_while_the_server_stays_away_and_end_when_it_is_back(au
     assert all(1 <= lost.delay <= ceiling for lost, ceiling in zip(losses, (1, 2, 4, 8, 8, 8), strict=True))
 
 
-@pytest.mark.parametrize("code", [1008, 4500])
+@pytest.mark.parametrize("code", [1008, 3503, 4500])
 async def test_a_close_that_says_not_to_come_back_ends_the_messages_with_its_reason(code, autojump_clock):
     async with serving() as server, connected(server) as (messages, websocket):
         await websocket.send_message("last")

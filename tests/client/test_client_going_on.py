@@ -5,11 +5,7 @@ import trio
 import trio.testing
 from tests.client.websocket_server import accept_at, connected, joined, message, serving
 
-from triocast.client import (
-    Gap,
-    Received,
-    UnexpectedFrame,
-)
+from triocast.client import Gap, Received, UnexpectedFrame
 
 EPOCH = '{"group":"chat","gap":{"from":1,"to":9,"count":9,"reason":"epoch","epochs":["e","f"]}}'
 LOST = '{"group":"chat","gap":{"from":4,"to":9,"count":6,"reason":"lost"}}'

@@ -5,13 +5,7 @@ import trio
 import trio.testing
 from tests.client.websocket_server import FORBIDDEN, URL, serving
 
-from triocast.client import (
-    CannotConnect,
-    HandshakeRefused,
-    InvalidURL,
-    ListenerSettings,
-    open_listener,
-)
+from triocast.client import CannotConnect, HandshakeRefused, InvalidURL, ListenerSettings, open_listener
 from triocast.errors import InvalidGroupName, InvalidPosition
 
 

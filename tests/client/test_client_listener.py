@@ -3,12 +3,7 @@
 import pytest
 from tests.client.websocket_server import connected, joined, message, serving
 
-from triocast.client import (
-    Gap,
-    ListenerClosed,
-    Received,
-    UnexpectedFrame,
-)
+from triocast.client import Gap, ListenerClosed, Received, UnexpectedFrame
 
 
 async def test_messages_come_in_order_and_as_they_were_sent(autojump_clock):

@@ -54,7 +54,7 @@ class Asking:
 
     def answer(self, body: str | None) -> None:
         try:
-            self.path = self.run.send(body)
+            self.path = self.run.send(body)  # type: ignore[arg-type]
         except StopIteration as end:
             self.path, self.done = None, end.value
 

@@ -9,14 +9,7 @@ import trio
 import trio.testing
 from tests.client.event_server import CHUNKED, HEAD, Clock, chunk, connected, joined, message, serving, take
 
-from triocast.client import (
-    Gap,
-    Left,
-    ListenerClosed,
-    Lost,
-    Received,
-    UnexpectedFrame,
-)
+from triocast.client import Gap, Left, ListenerClosed, Lost, Received, UnexpectedFrame
 
 
 async def test_it_asks_as_an_event_source_does_and_for_json(autojump_clock: Clock) -> None:

@@ -7,14 +7,7 @@ import trio
 import trio.testing
 from tests.client.event_server import Clock, chunk, connected, joined, message, serving, take
 
-from triocast.client import (
-    BackoffSettings,
-    Gap,
-    HandshakeRefused,
-    ListenerClosed,
-    Lost,
-    Received,
-)
+from triocast.client import BackoffSettings, Gap, HandshakeRefused, ListenerClosed, Lost, Received
 
 
 @pytest.mark.parametrize("ending", [b"0\r\n\r\n", b"", b"5\r\nda", b"nonsense\r\n"])
@@ -49,7 +42,7 @@ async def test_a_close_event_that_lets_it_come_back_is_a_loss(autojump_clock: Cl
         assert await take(messages, 1) == [Received("x", "chat", 1)]
 
 
-@pytest.mark.parametrize("code", [1008, 4500])
+@pytest.mark.parametrize("code", [1008, 3503, 4500])
 async def test_a_close_event_that_says_not_to_come_back_is_the_end(code: int, autojump_clock: Clock) -> None:
     async with serving() as server, connected(server) as (messages, asked):
         await asked.events(joined(0), message(1))

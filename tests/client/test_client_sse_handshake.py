@@ -7,11 +7,7 @@ import trio
 import trio.testing
 from tests.client.event_server import CHUNKED, FORBIDDEN, HEAD, Clock, connected, joined, message, serving, take
 
-from triocast.client import (
-    CannotConnect,
-    HandshakeRefused,
-    Received,
-)
+from triocast.client import CannotConnect, HandshakeRefused, Received
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,7 @@ import trio
 import trio.testing
 import trio_websocket
 
-from triocast.client import (
-    ListenerSettings,
-    open_listener,
-)
+from triocast.client import ListenerSettings, open_listener
 
 URL = "http://server:8000"
 FORBIDDEN = b'{"error": {"code": "forbidden", "message": "that is not for you"}}'
