@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import trio
 
-from triocast.client.attempt import Connection
+from triocast.client.attempt import Attempt, Connection
 from triocast.client.backoff import Backoff, may_come_back
 from triocast.client.beginning import Beginning, since_parameters
 from triocast.client.course import Course, Step
@@ -116,7 +116,7 @@ class Keeper:
         max_message = self._settings.max_message
         course = self._wanted.course
         path = self._wanted.path(self._target, again=self._again)
-        connection = self._wanted.way.connection(self._target, path, self._settings)
+        connection = self._wanted.way.connection(Attempt(self._target, path, self._settings))
         self._opened_at = None
 
         async def note_opened(header: str | None) -> None:

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
 
-from triocast.client.attempt import Connection
+from triocast.client.attempt import Attempt, Connection
 from triocast.client.event_connection import EventConnection
 from triocast.client.event_readers import EventReader, JsonEvents, PayloadEvents
 from triocast.client.frames import JsonReader, RawReader, Reader
 from triocast.client.presence import MAX_PRESENCE, info_text
-from triocast.client.settings import ListenerSettings
-from triocast.client.target import Target
 from triocast.client.websocket import WebSocketConnection
 
 TransportName = Literal["websocket", "sse"]
@@ -44,8 +42,7 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to listen: the endpoint, the format and the options that are asked for, and what makes a connection to a
-    path.
+    """One way to listen: the endpoint, the format and the options that are asked for, and what makes a connection.
 
     `tells_groups` says that messages of several groups can be told apart; where it `counts`, those of one group are
     counted, because nothing else tells their offsets.
@@ -53,7 +50,7 @@ class Way:
 
     endpoint: str
     format: str
-    connection: Callable[[Target, str, ListenerSettings], Connection]
+    connection: Callable[[Attempt], Connection]
     options: Sequence[str]
     tells_groups: bool = True
     counts: bool = False
@@ -69,9 +66,9 @@ def _by_websocket(form: FormatName, groups: Sequence[str], about: About) -> Way:
     if raw and about.presence:
         raise ValueError('bare payloads over WebSocket have no room for presence: use format="json"')
 
-    def connection(target: Target, path: str, settings: ListenerSettings) -> Connection:
+    def connection(attempt: Attempt) -> Connection:
         reader: Reader = RawReader(groups) if raw else JsonReader(about.room)
-        return WebSocketConnection(target, path, settings, reader)
+        return WebSocketConnection(attempt, reader)
 
     counts = raw and not several
     options = [*(["strict=1"] if counts else []), *about.options]
@@ -79,8 +76,8 @@ def _by_websocket(form: FormatName, groups: Sequence[str], about: About) -> Way:
 
 
 def _by_events(form: FormatName, groups: Sequence[str], about: About) -> Way:
-    def connection(target: Target, path: str, settings: ListenerSettings) -> Connection:
+    def connection(attempt: Attempt) -> Connection:
         reader: EventReader = PayloadEvents(groups, about.room) if form == "raw" else JsonEvents(about.room)
-        return EventConnection(target, path, settings, reader)
+        return EventConnection(attempt, reader)
 
     return Way("sse", form, connection, about.options)
