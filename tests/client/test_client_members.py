@@ -264,3 +264,9 @@ def test_info_is_what_its_json_says_and_the_deepest_that_a_server_takes_can_be_r
     members = Members("chat")
     ask(members).answer(body)
     assert msgspec.json.encode(members["a"].info).decode() == deepest
+
+
+def test_an_answer_that_is_nested_too_deeply_is_none() -> None:
+    deep = "[" * 200_000 + "]" * 200_000
+    with pytest.raises(ValueError, match="no answer about the members"):
+        ask(Members("chat")).answer(f'{{"group":"chat","members":[],"more":{deep}}}')

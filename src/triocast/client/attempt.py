@@ -86,7 +86,7 @@ def error_message(body: bytes) -> str | None:
     """Return the message in a server's JSON error, or None if `body` is something else."""
     try:
         message = json.loads(body)["error"]["message"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return message if isinstance(message, str) else None
 

@@ -15,7 +15,8 @@ import msgspec
 from triocast.client.attempt import Ended
 from triocast.client.errors import UnexpectedFrame
 from triocast.client.events import Event
-from triocast.client.frames import ENVELOPE, Frame, JsonReader, Received
+from triocast.client.frames import Frame, Received
+from triocast.client.readers import ENVELOPE, JsonReader
 from triocast.core.message import Position
 from triocast.core.positions import parse_since
 from triocast.errors import InvalidPosition
@@ -105,7 +106,7 @@ def read_close(event: Event) -> Ended | None:
         return None
     try:
         told = msgspec.json.decode(event.data, type=_CloseObject)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UnexpectedFrame(f"the server's close says nothing that we know ({error}); is it a Triocast?") from error
     return Ended(told.code, told.reason)
 

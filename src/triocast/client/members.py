@@ -109,7 +109,7 @@ def _path(group: str, after: str) -> str:
 def _page_of(answer: str | bytes, group: str) -> _Page:
     try:
         page = msgspec.json.decode(answer, type=_Page)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"that is no answer about the members of a group: {error}") from error
     if page.group != group:
         raise ValueError(f"that is about the members of {page.group}, not of {group}")

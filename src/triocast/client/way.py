@@ -13,8 +13,8 @@ from urllib.parse import quote
 from triocast.client.attempt import Attempt, Connection
 from triocast.client.event_connection import EventConnection
 from triocast.client.event_readers import EventReader, JsonEvents, PayloadEvents
-from triocast.client.frames import JsonReader, RawReader, Reader
 from triocast.client.presence import MAX_PRESENCE, info_text
+from triocast.client.readers import JsonReader, RawReader, Reader
 from triocast.client.websocket import WebSocketConnection
 
 TransportName = Literal["websocket", "sse"]

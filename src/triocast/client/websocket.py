@@ -23,7 +23,7 @@ from triocast.client.attempt import (
     position_header,
 )
 from triocast.client.errors import HandshakeRefused
-from triocast.client.frames import Reader
+from triocast.client.readers import Reader
 from triocast.client.stream import WatchedStream
 from triocast.errors import TriocastError
 
