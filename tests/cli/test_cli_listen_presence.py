@@ -82,8 +82,9 @@ async def test_why_it_is_taken_out_is_said():
 @pytest.mark.parametrize(
     ("info", "told"),
     [
-        ("Ann", "--info: 'Ann' is not JSON ("),
-        (f'"{"x" * 1023}"', "--info: info is 1025 bytes as JSON: a server takes 1024"),
+        ("Ann", "--info: 'Ann' is no JSON object ("),
+        ("7", "--info: '7' is no JSON object ("),
+        (f'{{"n":"{"x" * 1017}"}}', "--info: info is 1025 bytes as JSON: a server takes 1024"),
     ],
 )
 async def test_info_that_can_not_be_is_named_before_anything_is_dialled(info, told):
@@ -112,6 +113,7 @@ def test_with_several_groups_each_line_names_its_own():
     people = People(named=True)
     ann = Member("c", "ann")
     told = Presence("chat", (ann,), (Departure("d", "left"),), (Move("c", Member("d", "ann")),))
+    assert list(people.lines(Presence("chat", left=(Departure("c", "moved"),)))) == []
     assert list(people.lines(told)) == ["→ ann joined chat", "· ann has a new connection in chat", "← ann left chat"]
 
 

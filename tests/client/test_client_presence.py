@@ -162,15 +162,16 @@ async def test_payloads_over_events_have_room_for_it_too(autojump_clock: Clock) 
 
 async def test_info_goes_with_payloads_and_without_presence(autojump_clock: Clock) -> None:
     async with websocket_server.serving() as server:
-        async with websocket_server.connected(server, format="raw", info=7) as (_, websocket):
-            assert websocket.path == "/ws?group=chat&format=raw&strict=1&info=7"
+        async with websocket_server.connected(server, format="raw", info={"n": 7}) as (_, websocket):
+            assert websocket.path == "/ws?group=chat&format=raw&strict=1&info=%7B%22n%22%3A7%7D"
 
 
 async def test_what_can_not_be_asked_for_is_named_before_anything_is_dialled() -> None:
     asked: tuple[tuple[type[Exception], str, Any], ...] = (
         (ValueError, "payloads over WebSocket have no room for presence", {"presence": True, "format": "raw"}),
-        (ValueError, "info is 1025 bytes as JSON: a server takes 1024", {"info": "x" * 1023}),
-        (TypeError, "unsupported", {"info": object()}),
+        (ValueError, "info is 1025 bytes as JSON: a server takes 1024", {"info": {"n": "x" * 1017}}),
+        (TypeError, "info is a JSON object", {"info": "Ann"}),
+        (TypeError, "unsupported", {"info": {"n": object()}}),
     )
     for error, said, wanted in asked:
         with pytest.raises(error, match=said):

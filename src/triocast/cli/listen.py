@@ -43,9 +43,7 @@ _DEFAULT_MAX_MESSAGE = ListenerSettings().max_message
 )
 @click.option("--sse", "by_events", is_flag=True, help="Listen by server-sent events, where no WebSocket passes.")
 @click.option("--presence", is_flag=True, help="Tell who joins and leaves, too.")
-@click.option(
-    "--info", metavar="JSON", help='What others are told of us: \'{"name": "Ann"}\'; up to 1,024 bytes.'
-)
+@click.option("--info", metavar="JSON", help='What others are told of us: \'{"name": "Ann"}\'; up to 1,024 bytes.')
 @click.option("--count", "-n", type=click.IntRange(min=1), metavar="N", help="End after N messages.")
 @click.option("--no-reconnect", is_flag=True, help="End with exit code 1 when the connection is lost.")
 @click.option(
@@ -150,14 +148,15 @@ def _check_beginning(groups: Sequence[str], since: Sequence[str], last: int | No
         raise click.UsageError(f"--since: {error}") from None
 
 
-def _read_info(info: str | None) -> object:
+def _read_info(info: str | None) -> dict[str, object] | None:
     if info is None:
         return None
     try:
-        read: object = msgspec.json.decode(info)
+        read = msgspec.json.decode(info, type=dict[str, object])
         info_text(read)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise click.UsageError(f'--info: {info!r} is not JSON ({error}); try \'{{"name": "Ann"}}\'') from None
+        why = f"{info!r} is no JSON object ({error})"
+        raise click.UsageError(f'--info: {why}; try \'{{"name": "Ann"}}\'') from None
     except ValueError as error:
         raise click.UsageError(f"--info: {error}") from None
     return read

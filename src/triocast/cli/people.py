@@ -32,6 +32,9 @@ class People:
             at = f" in{group}" if group else ""
             yield f"· {self._meet(move.member)} has a new connection{at}"
         for departure in presence.left:
+            if departure.reason == "moved":  # as its new connection it is told of already
+                self._names.pop(departure.client, None)
+                continue
             yield f"← {self._names.pop(departure.client, departure.client)} left{group}{_why(departure)}"
 
     def _meet(self, member: Member) -> str:

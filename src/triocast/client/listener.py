@@ -5,7 +5,7 @@ The connections themselves, and how long to wait between them, are decided elsew
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -86,7 +86,7 @@ async def open_listener(  # noqa: PLR0913 (an argument for each thing to be said
     since: Since = None,
     last: int | None = None,
     presence: bool = False,
-    info: object = None,
+    info: Mapping[str, object] | None = None,
     reconnect: bool = True,
     on_lost: Callable[[Lost], object] | None = None,
     settings: ListenerSettings = DEFAULTS,
@@ -96,8 +96,8 @@ async def open_listener(  # noqa: PLR0913 (an argument for each thing to be said
     It begins with what follows `since`: a position for each group, as `Listener.positions` has them, or "0" for the
     oldest message kept; or with the `last` messages of each group, as far as they are kept; or with what comes.
 
-    With `presence` it is told who comes and goes too, of which `Members` keeps a list; `info`, of up to 1,024 bytes as
-    JSON, is what others are told of this listener, as its own claim.
+    With `presence` it is told who comes and goes too, of which `Members` keeps a list; `info`, a JSON object of up to
+    1,024 bytes, is what others are told of this listener, as its own claim.
 
     Entering connects: inside the block one is subscribed. It raises `InvalidURL`, `InvalidGroupName`,
     `InvalidPosition`, `ValueError`, `TypeError`, `CannotConnect` or `HandshakeRefused`; the first attempt is not

@@ -5,7 +5,7 @@ It keeps no list of them, and knows nothing of messages.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Departure:
-    """A connection that is no longer in a group; `reason` is "left", "lost" (its process died) or "removed"."""
+    """A connection that is no longer in a group; `reason` is "left", "removed", "lost" (its process died), or "moved".
+
+    One that moved before anybody was told of it is told as its new connection, and left for whoever knew it already.
+    """
 
     client: str
     reason: str
@@ -125,8 +128,10 @@ def _member_fields(member: Member) -> dict[str, object]:
     return {**fields, "claimed": True} if member.claimed else fields
 
 
-def info_text(info: object) -> str:
-    """Return `info` as JSON; raises `ValueError` if a server would not take it, `TypeError` if it can't be JSON."""
+def info_text(info: Mapping[str, object]) -> str:
+    """Return `info` as JSON; raises `ValueError` if it is too large, `TypeError` if it is no JSON object."""
+    if not isinstance(info, Mapping):
+        raise TypeError("info is a JSON object, as in {'name': 'Ann'}")
     text = msgspec.json.encode(info)
     if len(text) > MAX_INFO:
         raise ValueError(f"info is {len(text)} bytes as JSON: a server takes {MAX_INFO}")

@@ -5,7 +5,7 @@ It connects nowhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
@@ -26,7 +26,7 @@ class About:
     """What a listener says of itself, and wants to be told of others."""
 
     presence: bool = False
-    info: object = None
+    info: Mapping[str, object] | None = None
 
     @property
     def options(self) -> list[str]:
