@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triocast.client.frames import Gap as ReadGap
-from triocast.client.frames import JsonReader, Received
+from triocast.client.frames import Received
+from triocast.client.readers import JsonReader
 from triocast.core.message import Draft, Gap, GapReason, Kind, Message
 from triocast.core.wire import FORMATS, JSON, RAW, Delivered, Format, Joined, Left, Told
 from triocast.core.wire.websocket import data_frame

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.sse import Event, Reader, unchunk
-from triocast.client.frames import JsonReader, Received
+from triocast.client.frames import Received
+from triocast.client.readers import JsonReader
 from triocast.core.message import Draft, Gap, GapReason, Kind, Message
 from triocast.core.wire import FORMATS, JSON, Delivered, Joined, Left, Told
 from triocast.core.wire.sse import (

@@ -40,16 +40,13 @@ class Target:
         query = "&".join(f"{name}={quote(value, safe='')}" for name, value in options.items())
         return f"{self.prefix}/publish/{quote(group, safe='')}{'?' if query else ''}{query}"
 
-    def listen_path(
-        self, endpoint: str, groups: Sequence[str], form: str, beginning: Sequence[str] = (), *, strict: bool = False
-    ) -> str:
+    def listen_path(self, endpoint: str, groups: Sequence[str], form: str, options: Sequence[str] = ()) -> str:
         """Return the path and query that listen to `groups` in the format `form`; the `endpoint` is ws or sse.
 
-        `beginning` are the parameters that say where to begin, each as NAME=VALUE.
+        `options` are more parameters, each as NAME=VALUE, in which nothing is left to be quoted.
         """
         asked = [f"group={quote(group, safe='')}" for group in groups]
-        query = "&".join([*asked, f"format={form}", *(["strict=1"] if strict else []), *beginning])
-        return f"{self.prefix}/{endpoint}?{query}"
+        return f"{self.prefix}/{endpoint}?{'&'.join([*asked, f'format={form}', *options])}"
 
     def __str__(self) -> str:
         if self.path is not None:
