@@ -286,6 +286,37 @@ def test_a_bad_idempotency_key_is_refused_before_anything_is_sent(server):
     assert server.requests == []
 
 
+def test_whom_it_excludes_and_where_it_expects_the_group_go_into_the_address(server):
+    told = ["--exclude", "id-1_A", "--expected", "e:7", "--idempotency-key", "k"]
+    assert publish(server, "chat", "x", *told)[0] == 0
+    assert server.requests[0][0] == "/publish/chat?idempotency_key=k&exclude=id-1_A&expected=e%3A7"
+    publish(server, "chat", "--exclude", "id", given=b"one\ntwo\n")
+    assert [path for path, _, _ in server.requests[1:]] == ["/publish/chat?exclude=id"] * 2
+
+
+def test_a_group_that_is_elsewhere_has_an_exit_code_of_its_own_and_its_position_is_said(server):
+    error = {"code": "unexpected_position", "message": "chat is at e:9, not at e:7: …", "position": "e:9"}
+    server.answers = [(409, json.dumps({"error": error}).encode(), {})]
+    code, out, err = publish(server, "chat", "x", "--expected", "e:7")
+    assert (code, out) == (3, "")
+    assert err == "triocast: not published: the group is at e:9 now; see what is new, then expect that\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["x", "--exclude", "a b"], "is no connection's id"),
+        (["x", "--expected", "7"], "is no position"),
+        (["--expected", "e:7"], "--expected goes with one message"),
+    ],
+)
+def test_an_option_that_can_not_be_meant_is_refused_before_anything_is_sent(options, told, server):
+    code, _, err = publish(server, "chat", *options, given=b"one\n")
+    assert code != 0
+    assert told in err
+    assert server.requests == []
+
+
 def test_a_server_that_hangs_up_between_messages_gets_a_new_connection(server):
     server.hang_up = True
     with subprocess.Popen(
