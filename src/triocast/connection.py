@@ -41,6 +41,7 @@ class Connection:
     def __init__(self, hub: Hub, transport: Transport, *, strict: bool = False, identity: Identity = ANONYMOUS) -> None:
         self.id = secrets.token_urlsafe(12)
         self.identity = identity
+        self.since = trio.current_time()
         self.opened = False
         self._hub = hub
         self._transport = transport
@@ -167,12 +168,27 @@ class Connection:
         so. Harmless if it is no member."""
         subscription = self._subscriptions.pop(name, None)
         if isinstance(subscription, Subscription):
-            if self.format.greets:
-                self._outbound.part(subscription)
+            self._outbound.part(subscription)
             self._leave(subscription)
         await trio.lowlevel.checkpoint()
 
     # What groups and the hub do
+
+    def remove(self, name: str, close: Close) -> bool:
+        """Take the client out of a group and tell it why; whether it was in it, or about to be.
+
+        A client that can't be told is closed instead: one of bare payloads, and one that does not know yet that it was
+        in the group.
+        """
+        place = self._subscriptions.get(name)
+        if place is None:
+            return False
+        if isinstance(place, Subscription) and self._outbound.part(place, close):
+            del self._subscriptions[name]
+            self._leave(place)
+        else:
+            self.end(close)
+        return True
 
     def wake(self, subscription: Subscription) -> None:
         """Take note that there is something to take; the writer does the rest."""

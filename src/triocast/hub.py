@@ -14,6 +14,7 @@ from triocast.core.message import Draft, Position, Receipt
 from triocast.core.names import check_group_name
 from triocast.core.overflow import Policy
 from triocast.core.recovery import Join, Newest, Wish
+from triocast.core.steering import Order, Outcome, could_be_client
 from triocast.engines import Audience, Engine, Published
 from triocast.errors import EngineError, EngineUnavailable, NotRunning, UnknownOutcome
 from triocast.group import Group, GroupInfo
@@ -24,6 +25,7 @@ from triocast.overview import Overview
 from triocast.pins import Pins
 from triocast.roster import Client, Roster
 from triocast.settings import Settings
+from triocast.steering import carry_out
 from triocast.subscription import Follower, Subscription
 
 COUNT_CHUNK = 1000  # groups counted between two turns of the event loop
@@ -70,7 +72,7 @@ class Hub:
         self._stopped = trio.Event()
         self._ended = trio.Event()
         async with trio.open_nursery() as nursery:
-            await nursery.start(self.engine.run, self._counts)
+            await nursery.start(self.engine.run, self)
             nursery.start_soon(self.roster.run)
             if not self.engine.remembers:
                 nursery.start_soon(self._once.run)
@@ -244,7 +246,22 @@ class Hub:
         """Return the groups with members here."""
         return [group for group in self._groups.values() if group.subscribers]
 
-    async def _counts(self) -> Mapping[str, Audience]:
+    async def order(self, order: Order) -> Outcome:
+        """Part with clients, in whatever process they are. Raises `EngineError` if the others can't be asked."""
+        self._running()
+        if order.client is not None and not could_be_client(order.client):
+            await trio.lowlevel.checkpoint()
+            return Outcome(0)
+        return await self.engine.order(order)
+
+    # What the engine asks of this process
+
+    async def obey(self, order: Order, age: float = 0.0) -> int:
+        """Part with clients that are here, as an order says that was given `age` seconds ago; returns how many."""
+        return await carry_out(self.roster, order, age)
+
+    async def counts(self) -> Mapping[str, Audience]:
+        """Count the members here of each group."""
         counts = {}
         for number, group in enumerate(self.opened_groups(), 1):
             counts[group.name] = Audience(group.subscribers, group.behind)

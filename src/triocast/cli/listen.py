@@ -182,7 +182,7 @@ class _Told:
         elif isinstance(item, Gap):
             self._say(_gap_text(item))
         elif isinstance(item, Left):
-            self._say(f"the server took us out of {item.group}, after {item.epoch}:{item.offset}")
+            self._say(_left_text(item))
         if self._left is not None and isinstance(item, Received):
             self._left -= 1
 
@@ -191,6 +191,11 @@ class _Told:
         if all(group in positions for group in groups):
             since = " ".join(f"{group} --since {positions[group]}" for group in groups)
             self._say(f"to go on from here: triocast listen {since}")
+
+
+def _left_text(left: Left) -> str:
+    why = "" if left.code is None else f" ({left.code}{f': {left.reason}' if left.reason else ''})"
+    return f"the server took us out of {left.group}, after {left.epoch}:{left.offset}{why}"
 
 
 def _gap_text(gap: Gap) -> str:
@@ -216,7 +221,10 @@ def _json_line(item: Item) -> bytes:
             gap["epochs"] = item.epochs
         return msgspec.json.encode({"group": item.group, "gap": gap})
     if isinstance(item, Left):
-        return msgspec.json.encode({"group": item.group, "left": {"epoch": item.epoch, "offset": item.offset}})
+        left: dict[str, object] = {"epoch": item.epoch, "offset": item.offset}
+        if item.code is not None:
+            left |= {"code": item.code, "reason": item.reason}
+        return msgspec.json.encode({"group": item.group, "left": left})
     told: dict[str, object] = {"group": item.group, "offset": item.offset}
     if isinstance(item.data, bytes):
         told["b64data"] = item.data

@@ -75,12 +75,15 @@ class Joined:
 class Left:
     """The server has taken this listener out of a group: nothing more of it comes, after `offset` of `epoch`.
 
-    Should it be taken in again, what comes then begins there: of what was published meanwhile nothing is said.
+    Should it be taken in again, what comes then begins there: of what was published meanwhile nothing is said. Where
+    somebody has removed it on purpose, `code` and `reason` are what they had to say.
     """
 
     group: str
     epoch: str
     offset: int
+    code: int | None = None
+    reason: str = ""
 
 
 Item = Received | Gap | Left
@@ -125,6 +128,8 @@ class _JoinedObject(msgspec.Struct):
 class _LeftObject(msgspec.Struct):
     epoch: str
     offset: int
+    code: int | None = None
+    reason: str = ""
 
 
 class _Object(msgspec.Struct):
@@ -150,7 +155,8 @@ class JsonReader:
         if told.gap is not None:
             return Gap(told.group, told.gap.first, told.gap.last, told.gap.reason, told.gap.epochs)
         if told.left is not None:
-            return Left(told.group, told.left.epoch, told.left.offset)
+            left = told.left
+            return Left(told.group, left.epoch, left.offset, left.code, left.reason)
         return _received(told)
 
 

@@ -5,7 +5,7 @@ Engines know nothing of connections.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +13,7 @@ from typing import Protocol
 import trio
 
 from triocast.core.message import Draft, Message, Position
+from triocast.core.steering import Order, Outcome
 from triocast.inbox import Inbox
 
 
@@ -63,14 +64,32 @@ class Published:
     repeated: bool = False
 
 
-Counts = Callable[[], Awaitable[Mapping[str, Audience]]]
-"""Counts the subscribers of this process, by group."""
+class ThisProcess(Protocol):
+    """What an engine may ask of the process that it runs in: a hub."""
+
+    async def counts(self) -> Mapping[str, Audience]:
+        """Count the subscribers of this process, by group."""
+
+    async def obey(self, order: Order, age: float = 0.0) -> int:
+        """Carry out, on the clients of this process, an order that was given `age` seconds ago; of how many it was
+        true."""
 
 
-async def nobody() -> Mapping[str, Audience]:
-    """Count nobody, for an engine without a hub."""
-    await trio.lowlevel.checkpoint()
-    return {}
+class Nobody:
+    """A process without clients, for an engine without a hub."""
+
+    async def counts(self) -> Mapping[str, Audience]:
+        """Count nobody."""
+        await trio.lowlevel.checkpoint()
+        return {}
+
+    async def obey(self, order: Order, age: float = 0.0) -> int:  # noqa: ARG002 - there is nobody
+        """Nobody is meant."""
+        await trio.lowlevel.checkpoint()
+        return 0
+
+
+NOBODY = Nobody()
 
 
 class Engine(Protocol):
@@ -103,13 +122,17 @@ class Engine(Protocol):
         """How many groups with members here do not hear at the moment what is published."""
 
     async def run(
-        self, counts: Counts = nobody, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self, here: ThisProcess = NOBODY, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Live in the hub's nursery until cancelled; ready once `task_status.started()` is called.
 
-        An engine that knows other processes tells them, every second, the `counts` of this one, and at the end that
-        there is nobody any more.
+        An engine that knows other processes tells them, every second, the counts of what is `here`, and at the end
+        that there is nobody any more.
         """
+
+    async def order(self, order: Order) -> Outcome:
+        """Have every process carry out an order, this one too. Raises `EngineError` if they can't be asked: with
+        `EngineUnavailable` none was."""
 
     def subscribe(self, group: str, inbox: Inbox) -> AbstractAsyncContextManager[Position]:
         """Deliver to `inbox`, while the block lasts, every message after the position that entering it gives.

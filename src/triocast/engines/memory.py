@@ -17,7 +17,8 @@ from triocast.core.last_values import LastValues
 from triocast.core.log import Bounds, GroupLog
 from triocast.core.message import Draft, Message, Position
 from triocast.core.recovery import Join
-from triocast.engines import Audience, Counts, NodeState, Page, Published, nobody
+from triocast.core.steering import Order, Outcome
+from triocast.engines import NOBODY, Audience, NodeState, Page, Published, ThisProcess
 from triocast.inbox import Inbox, InboxClosed
 from triocast.settings import Settings
 
@@ -57,17 +58,19 @@ class MemoryEngine:
         self._values: OrderedDict[str, LastValues] = OrderedDict()
         self._shortest_ttl = min(each.history_ttl for each in (settings, *settings.namespaces.values()))
         self._weight = 0
+        self._here: ThisProcess = NOBODY
 
     def __repr__(self) -> str:
         return f"<MemoryEngine {len(self._logs)} groups, {len(self._inboxes)} active, history {self._weight} bytes>"
 
     async def run(
         self,
-        counts: Counts = nobody,  # noqa: ARG002 - it knows no other process
+        here: ThisProcess = NOBODY,
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Forget, every second, what is over its time."""
+        self._here = here
         task_status.started()
         while True:
             await trio.sleep(SWEEP_EVERY)
@@ -137,6 +140,10 @@ class MemoryEngine:
         """Return nothing: there is no other process."""
         await trio.lowlevel.checkpoint()
         return ()
+
+    async def order(self, order: Order) -> Outcome:
+        """Carry out an order here: there is no other process."""
+        return Outcome(await self._here.obey(order))
 
     def sweep(self, now: float) -> None:
         """Forget messages and positions that are over their time at `now`.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from triocast.core.log import Entry
 from triocast.core.message import Message
 from triocast.core.wire.websocket import data_frame
+from triocast.errors import Close
 
 Payload = str | bytes
 
@@ -28,11 +29,13 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """The end of a group's stream on one connection that goes on: what came last was `offset`."""
+    """The end of a group's stream on one connection that goes on: what came last was `offset`. Who was removed is told
+    `why`."""
 
     group: str
     epoch: str
     offset: int
+    why: Close | None = None
 
 
 Told = Entry | Joined | Left

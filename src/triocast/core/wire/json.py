@@ -21,7 +21,9 @@ def payload(told: Told) -> str:
         case Gap():
             return msgspec.json.encode({"group": told.group, "gap": gap_fields(told)}).decode()
         case Left():
-            left = {"epoch": told.epoch, "offset": told.offset}
+            left: dict[str, object] = {"epoch": told.epoch, "offset": told.offset}
+            if told.why is not None:
+                left |= {"code": told.why.code, "reason": told.why.reason}
             return msgspec.json.encode({"group": told.group, "left": left}).decode()
         case _:
             joined = {"epoch": told.epoch, "offset": told.offset, "policy": told.policy, "client": told.client}

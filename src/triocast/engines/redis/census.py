@@ -9,11 +9,11 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
-from triocast.engines import Audience, Counts
+from triocast.engines import Audience
 from triocast.engines.redis.keys import PARTITIONS, partition_of
 from triocast.engines.redis.store import Store
 from triocast.errors import EngineError
@@ -24,6 +24,9 @@ EVERY = 1.0  # seconds between two reports; a third of the time after which a si
 REFRESH = 30  # reports until a group is told again that has not changed; the server forgets it after 90 s
 BATCH = 500  # groups in one report; the server is busy with them for about a millisecond
 TURN = 250  # groups looked at until other tasks have their turn
+
+Look = Callable[[], Awaitable[Mapping[str, Audience]]]
+"""Counts the subscribers of this process, by group."""
 
 _NOBODY = Audience(0, 0)
 
@@ -39,7 +42,7 @@ class Reporter:
     A partition whose server can't be reached, or has lost what it was told, is told everything next time.
     """
 
-    def __init__(self, store: Store, process: str, look: Counts) -> None:
+    def __init__(self, store: Store, process: str, look: Look) -> None:
         self._store = store
         self._process = process
         self._look = look

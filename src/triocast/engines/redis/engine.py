@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 import trio
 
 from triocast.core.message import Draft, Position
-from triocast.engines import Audience, Counts, NodeState, Page, Published, nobody
+from triocast.engines import NOBODY, Audience, NodeState, Page, Published, ThisProcess
 from triocast.engines.redis.census import Reporter, process_name
 from triocast.engines.redis.cluster import ClusterRouter
 from triocast.engines.redis.connection import Access
@@ -81,10 +81,10 @@ class RedisEngine:
         return self._delivery.unsubscribed
 
     async def run(
-        self, counts: Counts = nobody, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self, here: ThisProcess = NOBODY, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Keep up the connections until cancelled; begins without a server that can't be reached in time."""
-        reporter = Reporter(self.store, self.process, counts)
+        reporter = Reporter(self.store, self.process, here.counts)
         way = trio.CancelScope(shield=True)  # its deadline comes when all else is over
         async with trio.open_nursery() as lasting:
             lasting.start_soon(_run_in, way, self.router)
