@@ -64,8 +64,8 @@ class Published:
     repeated: bool = False
 
 
-class ThisProcess(Protocol):
-    """What an engine may ask of the process that it runs in: a hub."""
+class Host(Protocol):
+    """What an engine needs of the hub that runs it."""
 
     async def counts(self) -> Mapping[str, Audience]:
         """Count the subscribers of this process, by group."""
@@ -76,7 +76,7 @@ class ThisProcess(Protocol):
 
 
 class Nobody:
-    """A process without clients, for an engine without a hub."""
+    """The host of an engine without a hub."""
 
     async def counts(self) -> Mapping[str, Audience]:
         """Count nobody."""
@@ -121,13 +121,11 @@ class Engine(Protocol):
     def unsubscribed(self) -> int:
         """How many groups with members here do not hear at the moment what is published."""
 
-    async def run(
-        self, here: ThisProcess = NOBODY, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def run(self, host: Host = NOBODY, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Live in the hub's nursery until cancelled; ready once `task_status.started()` is called.
 
-        An engine that knows other processes tells them, every second, the counts of what is `here`, and at the end
-        that there is nobody any more.
+        An engine that knows other processes tells them, every second, the counts of its `host`, and at the end that
+        there is nobody any more.
         """
 
     async def order(self, order: Order) -> Outcome:

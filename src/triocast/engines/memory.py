@@ -18,7 +18,7 @@ from triocast.core.log import Bounds, GroupLog
 from triocast.core.message import Draft, Message, Position
 from triocast.core.recovery import Join
 from triocast.core.steering import Order, Outcome
-from triocast.engines import NOBODY, Audience, NodeState, Page, Published, ThisProcess
+from triocast.engines import NOBODY, Audience, Host, NodeState, Page, Published
 from triocast.inbox import Inbox, InboxClosed
 from triocast.settings import Settings
 
@@ -58,19 +58,19 @@ class MemoryEngine:
         self._values: OrderedDict[str, LastValues] = OrderedDict()
         self._shortest_ttl = min(each.history_ttl for each in (settings, *settings.namespaces.values()))
         self._weight = 0
-        self._here: ThisProcess = NOBODY
+        self._host: Host = NOBODY
 
     def __repr__(self) -> str:
         return f"<MemoryEngine {len(self._logs)} groups, {len(self._inboxes)} active, history {self._weight} bytes>"
 
     async def run(
         self,
-        here: ThisProcess = NOBODY,
+        host: Host = NOBODY,
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Forget, every second, what is over its time."""
-        self._here = here
+        self._host = host
         task_status.started()
         while True:
             await trio.sleep(SWEEP_EVERY)
@@ -143,7 +143,7 @@ class MemoryEngine:
 
     async def order(self, order: Order) -> Outcome:
         """Carry out an order here: there is no other process."""
-        return Outcome(await self._here.obey(order))
+        return Outcome(await self._host.obey(order))
 
     def sweep(self, now: float) -> None:
         """Forget messages and positions that are over their time at `now`.
