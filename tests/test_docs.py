@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+import trio.testing
+from quart_trio import QuartTrio
 
 from tests.docs_settings import page
 from tests.e2e.processes import tool
@@ -21,8 +23,8 @@ from triocast import Draft, GroupSettings, Kind, Settings, Triocast
 from triocast.engines.memory import MemoryEngine
 from triocast.errors import CLOSES
 from triocast.settings import load
-from triocast.testing import run_seeded, simulate
-from triocast.web import create_app
+from triocast.testing import Closed, run_seeded, simulate
+from triocast.web import create_app, routes
 
 ROOT = README.parent
 DOCS = ROOT / "docs"
@@ -79,7 +81,20 @@ def test_the_library_page_runs_from_top_to_bottom() -> None:
             found = await everything_after("b", f"{positions[0].epoch}:{positions[0].offset}")
             assert found == [b"149 are no longer kept", *(b"%d" % number for number in range(150, 250))]
 
+    async def part() -> None:
+        async with simulate(names["app"]) as world:  # type: ignore[arg-type]
+            push: Triocast = world.app.extensions["triocast"]
+            client = await world.connect("/ws/b")
+            await trio.testing.wait_all_tasks_blocked()
+            (connection,) = push.hub.roster
+            for answer in ({"removed": True}, {"removed": False}):
+                response = await world.http.post(f"/moderation/b/{connection.id}")
+                assert await response.get_json() == answer
+            assert await client.wait_closed() == Closed(4003, "off topic")
+            assert await (await world.http.post("/logout/ann")).get_json() == {"closed": 0}
+
     run_seeded(read_history, seed=1)
+    run_seeded(part, seed=1)
 
 
 async def test_the_history_page_shows_what_is_answered() -> None:
@@ -98,6 +113,32 @@ async def test_the_history_page_shows_what_is_answered() -> None:
         for path, answer in exchanges:
             response = await world.http.get(path)
             assert await response.get_data(as_text=True) == answer, path
+
+
+async def test_the_steering_section_shows_what_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = block((DOCS / "http.md").read_text(), "snippet: steering")
+    exchanges = re.findall(r"^DELETE (\S+)\n(.+)$", shown, re.MULTILINE)
+    assert len(exchanges) == 4
+    app = QuartTrio(__name__)
+    push = Triocast(app, harden=False)
+    app.register_blueprint(routes(push))
+    ids = iter(["9yWmmjv3hOpKnZBD", "Zk3fJx0aW8sLr5Tq", *"ab"])
+    monkeypatch.setattr("secrets.token_urlsafe", lambda _: next(ids))
+
+    @app.websocket("/as/<user>")
+    async def ws(user: str) -> None:
+        async with push.connect("chat", user=user.replace("-", "/"), format="json") as connection:
+            async for _ in connection:
+                pass
+
+    async with simulate(app) as world:
+        one, two, *_ = [await world.connect(f"/as/{user}") for user in ("bob", "eve", "ann-work", "ann-work")]
+        await trio.testing.wait_all_tasks_blocked()
+        for path, answer in exchanges:
+            response = await world.http.delete(path)
+            assert await response.get_data(as_text=True) == answer, path
+        assert await one.wait_closed() == Closed(4001, "logged out")
+        assert '"code":4003,"reason":"off topic"' in str([await two.receive(), await two.receive()][1])
 
 
 async def test_the_recovery_page_shows_what_who_comes_back_is_given() -> None:

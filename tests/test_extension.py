@@ -349,6 +349,7 @@ def test_the_public_names_are_these() -> None:
             "GroupSettings",
             "History",
             "IdempotencyConflict",
+            "InvalidClose",
             "InvalidGroupName",
             "InvalidIdempotencyKey",
             "InvalidIdentity",

@@ -18,6 +18,7 @@ from triocast.errors import ConnectionEnded as ConnectionEnded
 from triocast.errors import EngineError as EngineError
 from triocast.errors import EngineUnavailable as EngineUnavailable
 from triocast.errors import IdempotencyConflict as IdempotencyConflict
+from triocast.errors import InvalidClose as InvalidClose
 from triocast.errors import InvalidConnectionId as InvalidConnectionId
 from triocast.errors import InvalidGroupName as InvalidGroupName
 from triocast.errors import InvalidIdempotencyKey as InvalidIdempotencyKey

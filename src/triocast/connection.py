@@ -17,7 +17,7 @@ import trio
 
 from triocast.core.identity import ANONYMOUS, Identity
 from triocast.core.message import Position
-from triocast.core.presence import Member
+from triocast.core.presence import Member, Reason
 from triocast.core.recovery import Wish
 from triocast.core.wire import Joined
 from triocast.errors import CRASHED, NORMAL, POLICY, RESTART, Close, ConnectionEnded, PresenceOff, TooManyGroups
@@ -53,6 +53,7 @@ class Connection:
         self.id = secrets.token_urlsafe(12)
         self.identity = identity
         self.member = Member(self.id, identity) if listed else None
+        self.since = trio.current_time()
         self.opened = False
         self._hub = hub
         self._transport = transport
@@ -184,34 +185,49 @@ class Connection:
         so. Harmless if it is no member."""
         subscription = self._subscriptions.pop(name, None)
         if isinstance(subscription, Subscription):
-            if self.format.greets:
-                self._outbound.part(subscription)
+            self._outbound.part(subscription)
             self._leave(subscription)
         await trio.lowlevel.checkpoint()
 
     # What groups and the hub do
+
+    def remove(self, name: str, close: Close) -> bool:
+        """Take the client out of a group and tell it why; whether it was in it, or about to be.
+
+        A client that can't be told is closed instead: one of bare payloads, and one that does not know yet that it was
+        in the group.
+        """
+        place = self._subscriptions.get(name)
+        if place is None:
+            return False
+        if isinstance(place, Subscription) and self._outbound.part(place, close):
+            del self._subscriptions[name]
+            self._leave(place, Reason.REMOVED)
+        else:
+            self.end(close, Reason.REMOVED)
+        return True
 
     def wake(self, stream: Stream) -> None:
         """Take note that there is something to take; the writer does the rest."""
         assert isinstance(stream, Subscription | Watch)  # noqa: S101 - for the type checker
         self._outbound.wake(stream)
 
-    def end(self, close: Close) -> None:
-        """End the connection, telling its client why; later calls change nothing."""
+    def end(self, close: Close, reason: Reason = Reason.LEFT) -> None:
+        """End the connection, telling its client why, and others the `reason`; later calls change nothing."""
         if self.ended:
             return
         self._close = close
-        self.leave_groups()
+        self.leave_groups(reason)
         self._inbound.end()
         self._hub.roster.expect_end(self)
         self._stop()
 
-    def leave_groups(self) -> None:
+    def leave_groups(self, reason: Reason = Reason.LEFT) -> None:
         """Leave every group: nothing more will reach the client."""
         while self._subscriptions:
             _, place = self._subscriptions.popitem()
             if isinstance(place, Subscription):
-                self._leave(place)
+                self._leave(place, reason)
 
     def abort(self) -> None:
         """Cut the connection off at once."""
@@ -287,13 +303,13 @@ class Connection:
         group = subscription.group
         return Joined(group.name, group.log.epoch, subscription.start, group.policy.value, self.id)
 
-    def _leave(self, subscription: Subscription) -> None:
+    def _leave(self, subscription: Subscription, reason: Reason = Reason.LEFT) -> None:
         self._outbound.forget(subscription)
         watch = self._watches.pop(subscription.group.name, None) if self._watches else None
         if watch is not None:
             self._outbound.forget(watch)
             watch.end()
-        self._hub.leave(subscription)
+        self._hub.leave(subscription, reason)
 
     def _check_open(self) -> None:
         if self.ended:

@@ -83,6 +83,14 @@ class UnexpectedPosition(TriocastError):
         self.position = position
 
 
+class InvalidClose(TriocastError, ValueError):
+    """The code can't be said to a client that is closed, or the reason is too long for a close frame; the caller's
+    fault, nobody was closed."""
+
+    code = "invalid_close"
+    status = 400
+
+
 class IdempotencyConflict(TriocastError, ValueError):
     """The group was given another message with this idempotency key; the caller's fault, nothing was published."""
 
@@ -231,7 +239,8 @@ TOO_BIG = Close(1009, "message too big")
 CRASHED = Close(1011, "the server failed; the operator has been told", ComeBack.LATER)
 RESTART = Close(1012, "the server is restarting; come back", ComeBack.NOW)
 TOO_SLOW = Close(1013, "too slow: you fell behind by more than this group allows; come back", ComeBack.NOW)
+FORCED = Close(3503, "disconnected by the server")
 MISSED = Close(4010, "you asked to miss nothing, and would have; come back", ComeBack.NOW)
 
-CLOSES = (NORMAL, POLICY, TOO_BIG, CRASHED, RESTART, TOO_SLOW, MISSED)
+CLOSES = (NORMAL, POLICY, TOO_BIG, CRASHED, RESTART, TOO_SLOW, FORCED, MISSED)
 """Every close the server begins by itself, in one table."""

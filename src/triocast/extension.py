@@ -16,18 +16,19 @@ from werkzeug.exceptions import HTTPException
 
 from triocast import link
 from triocast.connection import Connection
-from triocast.core.identity import Identity, Info
+from triocast.core.identity import Identity, Info, check_user
 from triocast.core.listening import Listening
 from triocast.core.message import Draft, Position, Receipt
 from triocast.core.names import check_group_name
 from triocast.core.positions import parse_since
 from triocast.core.presence import Members
 from triocast.core.recovery import wish_of, wishes_of
+from triocast.core.steering import Order, close_of
 from triocast.core.wire import FORMATS, FormatName
 from triocast.door import DOOR, Door, open_door
 from triocast.engines import Engine
 from triocast.engines.choice import make_engine
-from triocast.errors import NotRunning, TriocastError
+from triocast.errors import FORCED, NotRunning, TriocastError
 from triocast.event_response import EventsResponse, open_events_door
 from triocast.group import GroupInfo
 from triocast.history import PAGE, History
@@ -74,6 +75,20 @@ class GroupHandle:
         of server-sent events, after all that was written before.
         """
         await connection.leave(self.name)
+
+    async def remove(self, client: Connection | str, *, code: int = FORCED.code, reason: str | None = None) -> bool:
+        """Take a client out of the group, by its connection or the id of that, in whatever process it is; whether it
+        was in it.
+
+        Unlike who is discarded, it is told why: `code` (1000, 1008, 1011 to 1013, 3000 to 4999) and `reason` (at most
+        123 bytes) stand with its `left` or `leave`, behind all that it was given before. One of bare payloads, and one
+        that was not told yet that it is in, is closed with them instead. It is no ban: who asks again is let in again.
+
+        Raises `InvalidClose`, and `EngineError` if other processes can't be asked.
+        """
+        id_ = client if isinstance(client, str) else client.id
+        outcome = await self._hub.order(Order(close_of(code, reason), client=id_, group=self.name))
+        return outcome.count > 0
 
     async def send(
         self,
@@ -189,6 +204,30 @@ class Triocast:
     def group(self, name: str) -> GroupHandle:
         """Return the group of that name. Raises `InvalidGroupName`."""
         return GroupHandle(self.hub, name)
+
+    async def disconnect(
+        self,
+        *,
+        client: Connection | str | None = None,
+        user: str | None = None,
+        code: int = FORCED.code,
+        reason: str | None = None,
+    ) -> int:
+        """Close a client's connection, by itself or its id, or all connections of a user, in whatever process they
+        are; return how many there were.
+
+        They are told `code` (1000, 1008, 1011 to 1013, 3000 to 4999) and `reason` (at most 123 bytes). Clients do not
+        come back by themselves after 3503, which is the default; who connects meanwhile, or later, is let in.
+
+        Where the engine knows other processes, returns once all have done it, after 2 seconds at most: one that could
+        not be reached then does it when it is back. Raises `ValueError` unless one of `client` and `user` is given,
+        `InvalidClose`, `InvalidIdentity`, and `EngineError` if other processes can't be asked.
+        """
+        if (client is None) == (user is None):
+            raise ValueError("say either which client is meant, or which user")
+        id_ = client.id if isinstance(client, Connection) else client
+        whom = None if user is None else check_user(user)
+        return (await self.hub.order(Order(close_of(code, reason), client=id_, user=whom))).count
 
     def on_join(self, handler: _H) -> _H:
         """Have an async function called with a `Happening` for each member that joins a group: a decorator.

@@ -15,6 +15,7 @@ from triocast.core.names import check_group_name
 from triocast.core.overflow import Policy
 from triocast.core.presence import Change, Members, Reason
 from triocast.core.recovery import Join, Newest, Wish
+from triocast.core.steering import Order, Outcome, could_be_client
 from triocast.engines import Audience, Engine, Published
 from triocast.errors import EngineError, EngineUnavailable, NotRunning, PresenceOff, UnknownOutcome
 from triocast.group import Group, GroupInfo
@@ -27,6 +28,7 @@ from triocast.pins import Pins
 from triocast.presence_rounds import PresenceRounds
 from triocast.roster import Client, Roster
 from triocast.settings import Settings
+from triocast.steering import carry_out
 from triocast.subscription import Follower, Subscription
 
 COUNT_CHUNK = 1000  # groups counted between two turns of the event loop
@@ -271,8 +273,22 @@ class Hub:
         """Return the groups with members here."""
         return [group for group in self._groups.values() if group.subscribers]
 
+    async def order(self, order: Order) -> Outcome:
+        """Part with clients, in whatever process they are. Raises `EngineError` if the others can't be asked."""
+        self._running()
+        if order.client is not None and not could_be_client(order.client):
+            await trio.lowlevel.checkpoint()
+            return Outcome(0)
+        return await self.engine.order(order)
+
+    # What the engine asks of this process
+
+    async def obey(self, order: Order, age: float = 0.0) -> int:
+        """Part with clients that are here, as an order says that was given `age` seconds ago; returns how many."""
+        return await carry_out(self.roster, order, age)
+
     async def counts(self) -> Mapping[str, Audience]:
-        """Count the subscribers of this process, by group."""
+        """Count the members here of each group."""
         counts = {}
         for number, group in enumerate(self.opened_groups(), 1):
             counts[group.name] = Audience(group.subscribers, group.behind)

@@ -89,15 +89,18 @@ class Outbound:
         """Tell the client this before anything of the group."""
         self._greetings[subscription] = greeting
 
-    def part(self, subscription: Subscription) -> None:
-        """Tell the client, before anything else of the group, that its stream has ended; call it before the end.
+    def part(self, subscription: Subscription, why: Close | None = None) -> bool:
+        """Tell the client, before anything else of the group, that its stream has ended, and why if somebody wanted
+        that; call it before the end. Returns whether it can be told.
 
         A client that has not been told of the beginning is told nothing. So one notice a group can wait: the beginning
         of a group that is joined again waits behind it.
         """
-        if subscription not in self._greetings:
+        tells = self._transport.format.greets and subscription not in self._greetings
+        if tells:
             group = subscription.group
-            self._put(Left(group.name, group.log.epoch, subscription.given))
+            self._put(Left(group.name, group.log.epoch, subscription.given, why))
+        return tells
 
     def forget(self, stream: Subscription | Watch) -> None:
         """Write nothing more of it; a stalled client that comes and goes must not fill the queue."""

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import trio
 
+from triocast.core.presence import Reason
 from triocast.errors import RESTART, Close, ShuttingDown, TooManyConnections
 from triocast.leaving import spread_of
 from triocast.settings import Settings
@@ -23,6 +24,18 @@ PAUSE = 0.01
 
 class Client(Follower, Protocol):
     """What is needed of a connection."""
+
+    since: float  # when it was made; trio's clock
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over, or about to be."""
+
+    def end(self, close: Close, reason: Reason = Reason.LEFT) -> None:
+        """End the connection, telling its client why, and others the `reason`; later calls change nothing."""
+
+    def remove(self, name: str, close: Close) -> bool:
+        """Take it out of a group, telling its client why; whether it was in it."""
 
     def abort(self) -> None:
         """Cut the connection off at once; harmless when it is over."""
@@ -37,6 +50,7 @@ class Roster:
         self._settings = settings
         self._alone = alone
         self._clients: dict[str, Client] = {}  # by id
+        self._by_user: dict[str, dict[str, Client]] = {}  # those that have one
         self._ending: dict[Client, float] = {}  # when each is cut off, soonest first
         self._ending_changed = trio.Event()
         self._told: trio.Event | None = None  # while draining; set once everybody is told to go
@@ -58,14 +72,25 @@ class Roster:
         if len(self._clients) >= self._settings.max_connections:
             raise TooManyConnections(f"max_connections ({self._settings.max_connections}) clients are connected")
         self._clients[client.id] = client
+        if client.identity.user is not None:
+            self._by_user.setdefault(client.identity.user, {})[client.id] = client
 
     def find(self, id_: str) -> Client | None:
         """Return the client with this connection id, if it is connected here."""
         return self._clients.get(id_)
 
+    def of_user(self, user: str) -> Sequence[Client]:
+        """Return the connections of a user that are here."""
+        return list(self._by_user.get(user, {}).values())
+
     def dismiss(self, client: Client) -> None:
         """Let go of a client that is gone."""
         self._clients.pop(client.id, None)
+        user = client.identity.user
+        if user is not None and user in self._by_user:
+            self._by_user[user].pop(client.id, None)
+            if not self._by_user[user]:
+                del self._by_user[user]
         self._ending.pop(client, None)
         if self.draining and not self._clients:
             self._emptied.set()

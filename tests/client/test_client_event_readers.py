@@ -18,7 +18,7 @@ from triocast.core.wire import Joined as ToldJoined
 from triocast.core.wire import Left as ToldLeft
 from triocast.core.wire import Told
 from triocast.core.wire.sse import EVENTS, close_event, id_line, position_of
-from triocast.errors import RESTART
+from triocast.errors import RESTART, Close
 
 GROUPS = ("a", "b", "c")
 
@@ -56,9 +56,9 @@ STORY = [
     message(b"\x00\xff", 6),
     ToldGap("a", "e", 7, 9, GapReason.SLOW),
     message("", 10),
-    ToldLeft("a", "e", 10),
+    ToldLeft("a", "e", 10, Close(4003, "not here")),
 ]
-REST = [Gap("a", 7, 9, "slow"), Received("", "a", 10), Left("a", "e", 10)]
+REST = [Gap("a", 7, 9, "slow"), Received("", "a", 10), Left("a", "e", 10, 4003, "not here")]
 
 
 @pytest.mark.parametrize("groups", [("a",), ("b", "a")])

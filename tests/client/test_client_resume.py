@@ -12,7 +12,17 @@ import trio
 from tests.served import PATIENCE, Served, served
 
 from triocast import Draft
-from triocast.client import BackoffSettings, Gap, Left, Listener, ListenerSettings, Lost, Received, open_listener
+from triocast.client import (
+    BackoffSettings,
+    Gap,
+    Left,
+    Listener,
+    ListenerClosed,
+    ListenerSettings,
+    Lost,
+    Received,
+    open_listener,
+)
 from triocast.client.target import Target
 from triocast.client.way import FormatName, TransportName
 from triocast.settings import Settings
@@ -284,3 +294,21 @@ async def test_who_is_taken_out_of_a_group_is_told_and_hears_the_others(transpor
                 await server.push.group("a").add(connection)
                 await publish(server, "a", 3)
                 assert await anext(messages) == Received("3", "a", 3)
+
+
+@EVERY_WAY
+async def test_who_is_removed_is_told_why_and_who_is_disconnected_does_not_come_back(transport: TransportName) -> None:
+    with trio.fail_after(PATIENCE):
+        async with served() as server:
+            network = Network(server)
+            async with open_listener(URL, ["a", "b"], transport=transport, settings=network.settings()) as messages:
+                (connection,) = server.hub.roster
+                await publish(server, "a", 1)
+                assert await anext(messages) == Received("1", "a", 1)
+                assert await server.push.group("a").remove(connection.id, code=4003, reason="not here")
+                epoch = (await server.hub.info("a")).epoch
+                assert await anext(messages) == Left("a", epoch, 1, 4003, "not here")
+                assert await server.push.disconnect(client=connection.id) == 1
+                with pytest.raises(ListenerClosed, match="3503: disconnected by the server"):
+                    await anext(messages)
+            assert network.dialled == 1

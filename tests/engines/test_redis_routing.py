@@ -19,10 +19,13 @@ from tests.redis_engines import KEYS, PATIENT, SHORT, engine_at, eventually, pub
 from tests.redis_servers import Cluster, Server, free_port, serving_cluster, until, valkey_program
 from triocast import Draft, EngineUnavailable, Message, Settings
 from triocast.connection import open_connection
+from triocast.core.steering import Order
 from triocast.engines.redis import feed
 from triocast.engines.redis.caller import RedisRefused
 from triocast.engines.redis.cluster import ClusterRouter, parse_redirect, parse_slots, slot_of
 from triocast.engines.redis.engine import RedisEngine
+from triocast.engines.redis.keys import ORDERS
+from triocast.errors import FORCED
 from triocast.inbox import Inbox, Recall
 from triocast.settings.redis_address import Place
 from triocast.testing import MemoryTransport
@@ -108,6 +111,27 @@ async def test_a_slot_that_moves_while_nobody_publishes_is_followed(own_cluster:
             await publish_surely(other, "g", Draft.of(1))
             [item] = await inbox.take()
             assert (item.offset if isinstance(item, Message | Recall) else None) == 1
+
+
+async def test_orders_reach_everybody_when_their_slot_has_moved(own_cluster: Cluster) -> None:
+    one, two = engine_on(own_cluster), engine_on(own_cluster)
+    async with serving(one) as here, serving(two) as there, open_connection(there, MemoryTransport()) as far:
+        await eventually(lambda: one._orders.live and two._orders.live)
+        group = next(f"g{number}" for number in range(10_000) if KEYS.of(f"g{number}").partition == ORDERS)
+        move = Move(own_cluster, group)
+        move.begin()
+        move.finish()
+        feeds = (one._delivery._feeds, two._delivery._feeds)
+        target = Place("127.0.0.1", move.target.port)
+        await eventually(
+            lambda: all(
+                any(wire.place == target and KEYS.orders_channel in feed._wanted for wire, feed in each.items())
+                for each in feeds
+            )
+        )
+        await eventually(lambda: one._orders.live and two._orders.live)
+        outcome = await here.order(Order(FORCED, client=far.id))
+        assert (outcome.count, far.ended) == (1, True)
 
 
 async def test_a_key_of_a_slot_that_is_moving_is_made_where_it_goes(own_cluster: Cluster) -> None:
@@ -220,7 +244,7 @@ async def test_ten_thousand_groups_are_subscribed_to_in_few_writes(valkey_cluste
                 nursery.start_soon(follow, number)
             await eventually(lambda: ready == count)
             told = sum(
-                len(node.admin.execute_command("PUBSUB SHARDCHANNELS"))  # of all partitions on it
+                len(node.admin.execute_command("PUBSUB", "SHARDCHANNELS", "*:c:*"))  # of all partitions on it
                 for node in valkey_cluster.nodes
             )
             assert told == count
@@ -228,7 +252,9 @@ async def test_ten_thousand_groups_are_subscribed_to_in_few_writes(valkey_cluste
             assert calls < count / 10
             nursery.cancel_scope.cancel()
         await eventually(
-            lambda: not any(node.admin.execute_command("PUBSUB SHARDCHANNELS") for node in valkey_cluster.nodes)
+            lambda: (
+                not any(node.admin.execute_command("PUBSUB", "SHARDCHANNELS", "*:c:*") for node in valkey_cluster.nodes)
+            )
         )
 
 
@@ -296,6 +322,12 @@ async def test_after_a_failover_groups_go_on_at_the_primary_that_sentinels_name(
             assert (await hub.info("g")).epoch == first.epoch
             # How the new primary keeps what it is given is looked at too.
             await eventually(lambda: sum("appendonly is no" in each.getMessage() for each in caplog.records) == 2)
+            other = engine_at(f"redis+sentinel://127.0.0.1:{port}/main", PATIENT)
+            async with running(other):
+                await eventually(lambda: engine._orders.live and other._orders.live)
+                (near,) = hub.roster
+                assert (await other.order(Order(FORCED, client=near.id))).count == 1
+                assert near.ended
         sentinel.close()
 
 

@@ -14,6 +14,7 @@ import trio
 
 from triocast.core.message import Draft, Message, Position
 from triocast.core.presence import Change, Member, Members, Reason
+from triocast.core.steering import Order, Outcome
 from triocast.inbox import Inbox
 
 
@@ -74,6 +75,10 @@ class Host(Protocol):
         """Take what this process has brought about, for the application's hooks: who came to a group and who went, and
         whether it had nobody before, or has nobody now. Each change is told to one process."""
 
+    async def obey(self, order: Order, age: float = 0.0) -> int:
+        """Carry out, on the clients of this process, an order that was given `age` seconds ago; of how many it was
+        true."""
+
 
 class Nobody:
     """The host of an engine without a hub."""
@@ -85,6 +90,11 @@ class Nobody:
 
     def noticed(self, group: str, changes: Sequence[Change], *, occupied: bool, vacated: bool) -> None:
         """Tell nobody."""
+
+    async def obey(self, order: Order, age: float = 0.0) -> int:  # noqa: ARG002 - there is nobody
+        """Nobody is meant."""
+        await trio.lowlevel.checkpoint()
+        return 0
 
 
 NOBODY = Nobody()
@@ -125,6 +135,10 @@ class Engine(Protocol):
         An engine that knows other processes tells them, every second, the counts of its `host`, and at the end that
         there is nobody any more.
         """
+
+    async def order(self, order: Order) -> Outcome:
+        """Have every process carry out an order, this one too. Raises `EngineError` if they can't be asked: with
+        `EngineUnavailable` none was."""
 
     def subscribe(self, group: str, inbox: Inbox) -> AbstractAsyncContextManager[Position]:
         """Deliver to `inbox`, while the block lasts, every message after the position that entering it gives.

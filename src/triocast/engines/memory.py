@@ -19,6 +19,7 @@ from triocast.core.message import Draft, Message, Position
 from triocast.core.positions import is_expected
 from triocast.core.presence import Change, Member, Members, Reason
 from triocast.core.recovery import Join
+from triocast.core.steering import Order, Outcome
 from triocast.engines import NOBODY, Audience, Host, NodeState, Page, Published
 from triocast.engines.rolls import Rolls
 from triocast.errors import UnexpectedPosition
@@ -171,6 +172,10 @@ class MemoryEngine:
         if inbox is not None:
             inbox.notices.add(changes)
         self._host.noticed(group, changes, occupied=occupied, vacated=vacated)
+
+    async def order(self, order: Order) -> Outcome:
+        """Carry out an order here: there is no other process."""
+        return Outcome(await self._host.obey(order))
 
     def sweep(self, now: float) -> None:
         """Forget messages and positions that are over their time at `now`.

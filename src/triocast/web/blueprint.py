@@ -15,11 +15,12 @@ from triocast.web.members import company_routes, member_routes
 from triocast.web.metrics import metrics_routes
 from triocast.web.publish import publish_routes
 from triocast.web.socket import socket_routes
+from triocast.web.steering import steering_routes
 
 
 def routes(push: Triocast, name: str = "triocast", workers: Workers | None = None) -> Blueprint:
-    """Return a blueprint with `/ws`, `/sse`, `/publish`, `/groups`, `/members`, `/metrics` and `/health` for the groups
-    of `push`.
+    """Return a blueprint with `/ws`, `/sse`, `/publish`, `/groups`, `/members`, `/connections`, `/users`, `/metrics`
+    and `/health` for the groups of `push`.
 
     `app.register_blueprint(routes(push), url_prefix="/push")` mounts it below a prefix. Bodies are bounded by the
     application: see `triocast.web.bound_bodies`. `workers` are the processes whose metrics `/metrics` shows, too.
@@ -34,6 +35,7 @@ def routes(push: Triocast, name: str = "triocast", workers: Workers | None = Non
         history_routes,
         member_routes,
         company_routes,
+        steering_routes,
         health_routes,
     )
     for part in parts:

@@ -9,7 +9,10 @@ from quart import Blueprint
 from quart.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
-GROUP = "<triocast_group:group>"
+REST = "<triocast_group:{}>"
+"""What may have slashes in it, under some name."""
+
+GROUP = REST.format("group")
 
 
 class GroupConverter(BaseConverter):

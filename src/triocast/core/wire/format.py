@@ -12,6 +12,7 @@ from triocast.core.log import Entry
 from triocast.core.message import Shared
 from triocast.core.presence import Member, Moved, Reason
 from triocast.core.wire.websocket import data_frame
+from triocast.errors import Close
 
 Payload = str | bytes
 
@@ -29,11 +30,13 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """The end of a group's stream on one connection that goes on: what came last was `offset`."""
+    """The end of a group's stream on one connection that goes on: what came last was `offset`. Who was removed is told
+    `why`."""
 
     group: str
     epoch: str
     offset: int
+    why: Close | None = None
 
 
 @dataclass(slots=True, eq=False)

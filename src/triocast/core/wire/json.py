@@ -26,7 +26,9 @@ def payload(told: Told) -> str:
             delivered = {"epoch": told.epoch, "offset": told.offset}
             return msgspec.json.encode({"group": told.group, "delivered": delivered}).decode()
         case Left():
-            left = {"epoch": told.epoch, "offset": told.offset}
+            left: dict[str, object] = {"epoch": told.epoch, "offset": told.offset}
+            if told.why is not None:
+                left |= {"code": told.why.code, "reason": told.why.reason}
             return msgspec.json.encode({"group": told.group, "left": left}).decode()
         case Presence():
             return msgspec.json.encode({"group": told.group, "presence": presence_fields(told)}).decode()

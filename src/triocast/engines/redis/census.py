@@ -9,11 +9,11 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
-from triocast.engines import Audience, Host
+from triocast.engines import Audience
 from triocast.engines.redis.keys import PARTITIONS, partition_of
 from triocast.engines.redis.store import Store
 from triocast.errors import EngineError
@@ -24,6 +24,9 @@ EVERY = 1.0  # seconds between two reports; a third of the time after which a si
 REFRESH = 30  # reports until a group is told again that has not changed; the server forgets it after 90 s
 BATCH = 500  # groups in one report; the server is busy with them for about a millisecond
 TURN = 250  # groups looked at until other tasks have their turn
+
+Look = Callable[[], Awaitable[Mapping[str, Audience]]]
+"""Counts the subscribers of this process, by group."""
 
 _NOBODY = Audience(0, 0)
 
@@ -39,10 +42,10 @@ class Reporter:
     A partition whose server can't be reached, or has lost what it was told, is told everything next time.
     """
 
-    def __init__(self, store: Store, process: str, host: Host) -> None:
+    def __init__(self, store: Store, process: str, look: Look) -> None:
         self._store = store
         self._process = process
-        self._host = host
+        self._look = look
         self._told: dict[int, dict[str, Audience]] = {}  # by partition: what the server knows of us
         self._unsure: set[int] = set()  # partitions whose server may know something else
         self._failures: list[EngineError] = []  # of this report
@@ -69,7 +72,7 @@ class Reporter:
 
     async def report(self) -> None:
         """Report once, to all servers at the same time. A server that can't be reached is told next time."""
-        now = await _by_partition(await self._host.counts())
+        now = await _by_partition(await self._look())
         refreshed = set(range(self._count % REFRESH, PARTITIONS, REFRESH)) | self._unsure
         self._count += 1
         async with trio.open_nursery() as nursery:

@@ -5,10 +5,12 @@ It reads no message: that is between a group's follow and its feed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import trio
 
 from triocast.core.message import Position
-from triocast.engines.redis.feed import Feed
+from triocast.engines.redis.feed import Feed, Heard
 from triocast.engines.redis.follow import Follow
 from triocast.engines.redis.keys import Keys
 from triocast.engines.redis.routing import Router
@@ -21,17 +23,19 @@ TURNS = 6  # times an answer's time that a group waits for its turn behind other
 
 
 class Delivery:
-    """Keeps every group on the feed of the server that has it. `run` it; groups may come and go before that."""
+    """Keeps every group on the feed of the server that has it, and what is `always` heard. `run` it; groups may come
+    and go before that."""
 
-    def __init__(self, router: Router, store: Store, keys: Keys, timeout: float) -> None:
+    def __init__(self, router: Router, store: Store, keys: Keys, timeout: float, always: Sequence[Heard] = ()) -> None:
         self._router = router
         self._store = store
         self._keys = keys
         self._timeout = timeout
+        self._always = always
         self._follows: dict[str, Follow] = {}
         self._feeds: dict[Wire, Feed] = {}
         self._scopes: dict[Wire, trio.CancelScope] = {}
-        self._places: dict[Follow, Feed] = {}
+        self._places: dict[Heard, Feed] = {}
 
     @property
     def unsubscribed(self) -> int:
@@ -49,8 +53,8 @@ class Delivery:
             while True:
                 changed = self._router.changed
                 self._keep_feeds(nursery)
-                for follow in list(self._follows.values()):
-                    self._place(follow)
+                for heard in [*self._always, *self._follows.values()]:
+                    self._place(heard)
                 await changed.wait()
 
     def follow(self, group: str, inbox: Inbox) -> Follow:
@@ -100,19 +104,19 @@ class Delivery:
                 scope = self._scopes[wire] = trio.CancelScope()
                 nursery.start_soon(_run_in, scope, feed)
 
-    def _place(self, follow: Follow) -> None:
-        """Put a group on the feed of the server that has it; none while that is not known."""
-        wire = self._router.wire_of(follow.names.partition)
+    def _place(self, heard: Heard) -> None:
+        """Put it on the feed of the server that has it; none while that is not known."""
+        wire = self._router.wire_of(heard.partition)
         feed = None if wire is None else self._feeds.get(wire)
-        before = self._places.get(follow)
+        before = self._places.get(heard)
         if feed is before:
             return
         if before is not None:
-            before.remove(follow)
-            del self._places[follow]
+            before.remove(heard)
+            del self._places[heard]
         if feed is not None:
-            self._places[follow] = feed
-            feed.add(follow)
+            self._places[heard] = feed
+            feed.add(heard)
 
 
 async def _run_in(scope: trio.CancelScope, feed: Feed) -> None:

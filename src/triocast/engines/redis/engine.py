@@ -13,6 +13,7 @@ import trio
 
 from triocast.core.message import Draft, Position
 from triocast.core.presence import Member, Members, Reason
+from triocast.core.steering import Order, Outcome
 from triocast.engines import NOBODY, Audience, Host, NodeState, Page, Published
 from triocast.engines.redis.census import Reporter, process_name
 from triocast.engines.redis.cluster import ClusterRouter
@@ -20,6 +21,7 @@ from triocast.engines.redis.connection import Access
 from triocast.engines.redis.delivery import Delivery
 from triocast.engines.redis.keys import Keys
 from triocast.engines.redis.line import Means
+from triocast.engines.redis.orders import Orders
 from triocast.engines.redis.routing import OneServer, Router
 from triocast.engines.redis.store import Store
 from triocast.errors import EngineUnavailable
@@ -53,7 +55,9 @@ class RedisEngine:
         self.router = new_router(self.address, means)
         keys = Keys(self.address.prefix)
         self.store = Store(self.router, settings, keys, idempotency_keys=settings.idempotency_keys)
-        self._delivery = Delivery(self.router, self.store, keys, settings.engine_timeout)
+        self._orders = Orders(self.router, keys, self.process)
+        self._delivery = Delivery(self.router, self.store, keys, settings.engine_timeout, [self._orders])
+        self._host: Host = NOBODY
         self._timeout = settings.engine_timeout
 
     def __repr__(self) -> str:
@@ -83,7 +87,8 @@ class RedisEngine:
 
     async def run(self, host: Host = NOBODY, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep up the connections until cancelled; begins without a server that can't be reached in time."""
-        reporter = Reporter(self.store, self.process, host)
+        self._host = host
+        reporter = Reporter(self.store, self.process, host.counts)
         way = trio.CancelScope(shield=True)  # its deadline comes when all else is over
         async with trio.open_nursery() as lasting:
             lasting.start_soon(_run_in, way, self.router)
@@ -91,12 +96,14 @@ class RedisEngine:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._delivery.run)
                     nursery.start_soon(reporter.run)
+                    nursery.start_soon(self._orders.run, host)
                     with trio.move_on_after(self._timeout), suppress(EngineUnavailable):  # the log says why
                         await self.router.wait_ready()
                     task_status.started()
             finally:
                 way.deadline = trio.current_time() + FAREWELL
                 with trio.CancelScope(shield=True, deadline=way.deadline):
+                    await self._orders.leave()
                     await reporter.leave()
                 way.cancel()
 
@@ -149,6 +156,11 @@ class RedisEngine:
     async def last_values(self, group: str, after: int, limit: int) -> Page:
         """Return the last values after the offset `after`, oldest first."""
         return await self.store.last_values(group, after, limit)
+
+    async def order(self, order: Order) -> Outcome:
+        """Have all processes carry it out. A connection that is here is parted with at once, whoever can be reached."""
+        here = 0 if order.client is None else await self._host.obey(order)
+        return Outcome(here) if here else await self._orders.ask(order)
 
     async def census(self, groups: Sequence[str]) -> Mapping[str, Mapping[str, Audience]]:
         """Return what each process, this one too, has last reported of each of the groups."""

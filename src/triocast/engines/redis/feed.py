@@ -10,17 +10,17 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby, islice
+from typing import Protocol
 
 import trio
 from coredis.exceptions import ConnectionError as NotConnected
 
 from triocast.engines.redis.caller import RedisRefused
 from triocast.engines.redis.connection import Connection, Reply
-from triocast.engines.redis.follow import Follow
 from triocast.engines.redis.line import Line
 from triocast.engines.redis.reasons import error_text, reason_of
 from triocast.engines.redis.routing import Router
-from triocast.engines.redis.store import Head, Store
+from triocast.engines.redis.store import Store
 from triocast.engines.redis.wire import Wire
 from triocast.errors import EngineError, EngineUnavailable, UnknownOutcome
 from triocast.settings.redis_address import Place
@@ -40,6 +40,32 @@ _ELSEWHERE = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "M
 logger = logging.getLogger("triocast.redis")
 
 
+class Heard(Protocol):
+    """Who hears one channel, in one partition; it is `live` while it does."""
+
+    live: bool
+
+    @property
+    def name(self) -> str:
+        """What it is, for the log."""
+
+    @property
+    def channel(self) -> bytes: ...
+
+    @property
+    def partition(self) -> int: ...
+
+    def told(self, payload: bytes) -> None:
+        """Take what came."""
+
+    async def look(self, store: Store) -> None:
+        """Find out what was missed; asked for once the channel is subscribed to, and now and then. Raises
+        `EngineError`."""
+
+    def fail(self, error: EngineError) -> None:
+        """Take note that it can't be heard, for whoever waits for that."""
+
+
 class Feed(Line):
     """The feed connection to the server of `wire`. `run` it; `add` and `remove` at any time."""
 
@@ -48,31 +74,31 @@ class Feed(Line):
         self._wire = wire
         self._store = store
         self._router = router
-        self._wanted: dict[bytes, Follow] = {}  # by channel
-        self._fresh: dict[bytes, Follow] = {}  # to be subscribed to
+        self._wanted: dict[bytes, Heard] = {}  # by channel
+        self._fresh: dict[bytes, Heard] = {}  # to be subscribed to
         self._stale: dict[bytes, int] = {}  # to be left, with their partitions
         self._leaving: dict[bytes, int] = {}  # being left
         self._acknowledged: set[bytes] = set()
         self._refused: list[RedisRefused] = []
-        self._unseen: dict[bytes, Follow] = {}  # to be asked about at the store
+        self._unseen: dict[bytes, Heard] = {}  # to be asked about at the store
         self._marks: deque[tuple[float, trio.Event]] = deque()  # not answered yet, and since when
         self._work = trio.Event()
         self._looking = trio.Event()
 
-    def add(self, follow: Follow) -> None:
-        """Subscribe to the group's channel, in place of who followed it before; ready once it is live."""
-        self._wanted[follow.names.channel] = self._fresh[follow.names.channel] = follow
+    def add(self, heard: Heard) -> None:
+        """Subscribe to its channel, in place of who heard that before; it is looked at once that is done."""
+        self._wanted[heard.channel] = self._fresh[heard.channel] = heard
         self._work.set()
 
-    def remove(self, follow: Follow) -> None:
-        """Leave the group's channel, unless somebody else follows it by now."""
-        channel = follow.names.channel
-        if self._wanted.get(channel) is follow:
+    def remove(self, heard: Heard) -> None:
+        """Leave its channel, unless somebody else hears that by now."""
+        channel = heard.channel
+        if self._wanted.get(channel) is heard:
             del self._wanted[channel]
             self._fresh.pop(channel, None)
             self._unseen.pop(channel, None)
-            follow.live = False
-            self._stale[channel] = follow.names.partition
+            heard.live = False
+            self._stale[channel] = heard.partition
             self._work.set()
 
     async def live(self, connection: Connection) -> None:
@@ -91,8 +117,8 @@ class Feed(Line):
                 nursery.start_soon(self._check_all)
                 await self._subscribe(connection)
         finally:
-            for follow in self._wanted.values():
-                follow.live = False
+            for heard in self._wanted.values():
+                heard.live = False
 
     def told(self, replies: Sequence[Reply]) -> None:
         """Deliver what was published, and note what was acknowledged or refused."""
@@ -102,9 +128,9 @@ class Feed(Line):
                 continue
             what, channel, *rest = reply
             if what == b"smessage":
-                follow = self._wanted.get(channel)
-                if follow is not None:
-                    follow.told(rest[0])
+                heard = self._wanted.get(channel)
+                if heard is not None:
+                    heard.told(rest[0])
             elif what == b"ssubscribe":
                 self._acknowledged.add(channel)
             elif what == b"sunsubscribe":
@@ -144,7 +170,7 @@ class Feed(Line):
             self._refused.clear()
             for channels in _batches(self._leaving.items()):
                 connection.tell(b"SUNSUBSCRIBE", *channels)
-            for channels in _batches((channel, follow.names.partition) for channel, follow in fresh.items()):
+            for channels in _batches((channel, heard.partition) for channel, heard in fresh.items()):
                 connection.tell(b"SSUBSCRIBE", *channels)
             await self._mark(connection).wait()
             self._leaving = {}
@@ -152,33 +178,33 @@ class Feed(Line):
             if self._refused:
                 await trio.sleep(AGAIN)
 
-    def _sort(self, fresh: dict[bytes, Follow]) -> None:
+    def _sort(self, fresh: dict[bytes, Heard]) -> None:
         """Go on with what was acknowledged; what was not is tried again, here or where it is by then."""
         final = next((each for each in self._refused if reason_of(each) not in _ELSEWHERE), None)
-        for channel, follow in fresh.items():
-            if self._wanted.get(channel) is not follow:
+        for channel, heard in fresh.items():
+            if self._wanted.get(channel) is not heard:
                 continue
             if channel in self._acknowledged:
-                self._unseen[channel] = follow
+                self._unseen[channel] = heard
                 continue
-            self._try_again(follow)
+            self._try_again(heard)
             if final is not None:
-                logger.error("a group can't be subscribed to: %s", final, extra={"group": follow.group})
-                follow.fail(final)
+                logger.error("a channel can't be subscribed to: %s", final, extra={"of": heard.name})
+                heard.fail(final)
         self._acknowledged.clear()
         self._looking.set()
 
-    def _try_again(self, follow: Follow) -> None:
-        follow.live = False
-        self._fresh[follow.names.channel] = follow
+    def _try_again(self, heard: Heard) -> None:
+        heard.live = False
+        self._fresh[heard.channel] = heard
         self._work.set()
         self._router.look_again()
 
     def _left(self, channel: bytes) -> None:
         """A channel is left: as we wished, or because a Cluster has moved its slot to another server."""
-        follow = self._wanted.get(channel)
-        if follow is not None and channel not in self._leaving:
-            self._try_again(follow)
+        heard = self._wanted.get(channel)
+        if heard is not None and channel not in self._leaving:
+            self._try_again(heard)
 
     async def _look(self) -> None:
         """Ask the store about groups, until it has answered for each; ever less often while it can't, as a server does
@@ -190,30 +216,26 @@ class Feed(Line):
                 await self._looking.wait()
             some = _taken(self._unseen, LOOKED_AT)
             async with trio.open_nursery() as nursery:
-                for follow in some.values():
-                    nursery.start_soon(self._look_at, follow)
+                for heard in some.values():
+                    nursery.start_soon(self._look_at, heard)
             if any(channel in self._unseen for channel in some):
                 await trio.sleep(pause)
                 pause = min(2 * pause, LONGEST)
             else:
                 pause = AGAIN
 
-    async def _look_at(self, follow: Follow) -> None:
+    async def _look_at(self, heard: Heard) -> None:
         try:
-            if not follow.ready.is_set() or follow.known is None:
-                head = await self._store.attach(follow.group)
-            else:
-                head = (await self._store.check(follow.group, Head(follow.head, follow.known))).head
+            await heard.look(self._store)
         except (EngineUnavailable, UnknownOutcome):
-            if self._wanted.get(follow.names.channel) is follow:
-                self._unseen[follow.names.channel] = follow
+            if self._wanted.get(heard.channel) is heard:
+                self._unseen[heard.channel] = heard
         except EngineError as error:
-            logger.exception("a group's position can't be had", extra={"group": follow.group})
-            follow.fail(error)
+            logger.exception("what was missed can't be had", extra={"of": heard.name})
+            heard.fail(error)
         else:
-            if self._wanted.get(follow.names.channel) is follow and follow.names.channel not in self._fresh:
-                follow.live = True
-            follow.stands(head)
+            if self._wanted.get(heard.channel) is heard and heard.channel not in self._fresh:
+                heard.live = True
 
     async def _check_all(self) -> None:
         """Look at every group in a while: a server that lost its last writes need not have been away."""
@@ -222,8 +244,8 @@ class Feed(Line):
             size = -(-len(follows) // SLICES) or 1
             for begin in range(0, max(len(follows), size * SLICES), size):
                 await trio.sleep(CHECK_EVERY / SLICES)
-                some = (follow for follow in follows[begin : begin + size] if follow.live)
-                self._unseen.update((follow.names.channel, follow) for follow in some)
+                some = (heard for heard in follows[begin : begin + size] if heard.live)
+                self._unseen.update((heard.channel, heard) for heard in some)
                 self._looking.set()
 
     def _mark(self, connection: Connection) -> trio.Event:
@@ -234,7 +256,7 @@ class Feed(Line):
         return event
 
 
-def _taken(channels: dict[bytes, Follow], most: int) -> dict[bytes, Follow]:
+def _taken(channels: dict[bytes, Heard], most: int) -> dict[bytes, Heard]:
     """Take the first ones out."""
     some = dict(islice(channels.items(), most))
     for channel in some:

@@ -1,6 +1,6 @@
 """What this process knows of one group that has members in it: the newest message it heard of; what to make of more.
 
-Plain decisions, each one step; it sends nothing and awaits nothing.
+Plain decisions, each one step; only `look` asks somebody.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import trio
 from triocast.core.message import Position
 from triocast.engines.redis.entries import Entry, unpack_told
 from triocast.engines.redis.keys import GroupKeys
-from triocast.engines.redis.store import Head
+from triocast.engines.redis.store import Head, Store
 from triocast.errors import EngineError
 from triocast.inbox import Inbox
 
@@ -43,6 +43,29 @@ class Follow:
 
     def __repr__(self) -> str:
         return f"<Follow {self.group!r} at {self.head}{'' if self.live else ', not live'}>"
+
+    @property
+    def name(self) -> str:
+        """The group."""
+        return self.group
+
+    @property
+    def channel(self) -> bytes:
+        """Where it is told."""
+        return self.names.channel
+
+    @property
+    def partition(self) -> int:
+        """Where the group is."""
+        return self.names.partition
+
+    async def look(self, store: Store) -> None:
+        """Ask the store where the group stands."""
+        if not self.ready.is_set() or self.known is None:
+            head = await store.attach(self.group)
+        else:
+            head = (await store.check(self.group, Head(self.head, self.known))).head
+        self.stands(head)
 
     def told(self, payload: bytes) -> None:
         """Take what came on the group's channel."""

@@ -1,4 +1,4 @@
-"""The names that a group has on the server: its partition, its keys, its channel.
+"""The names that a group has on the server: its partition, its keys, its channel; and those of orders.
 
 It sends nothing.
 """
@@ -10,6 +10,7 @@ from functools import lru_cache
 from zlib import crc32
 
 PARTITIONS = 128  # each is one slot of a cluster: one connection subscribes to at most so many batches of channels
+ORDERS = 0  # the partition that orders to all processes are in
 REMEMBERED = 4096  # groups whose names are kept at hand: making them is a tenth of what a publish costs
 
 
@@ -42,6 +43,11 @@ class Keys:
         if "{" in prefix or "}" in prefix:
             raise ValueError(f"the prefix {prefix!r} has a brace: those say which part of a key a cluster looks at")
         self._prefix = prefix.encode()
+        self.orders = b"%b:{%d}:o" % (self._prefix, ORDERS)
+        """Stream: the orders of the last minute."""
+        self.hearers = b"%b:{%d}:h" % (self._prefix, ORDERS)
+        """Sorted set: the processes that hear orders, by when they last said so."""
+        self.orders_channel = b"%b:{%d}:orders" % (self._prefix, ORDERS)
         self.of = lru_cache(REMEMBERED)(self._of)
         """Return the names of a group."""
 
@@ -64,6 +70,10 @@ class Keys:
     def record(self, group: str, idempotency_key: str) -> bytes:
         """The record of what was published with the key; `/`, which no group's name has, keeps the two apart."""
         return b"%b:{%d}:r:%b/%b" % (self._prefix, partition_of(group), group.encode(), idempotency_key.encode())
+
+    def answers(self, order: bytes) -> bytes:
+        """Hash: how many processes have carried out the order with this id, and on how many connections."""
+        return b"%b:{%d}:d:%b" % (self._prefix, ORDERS, order)
 
     def group_of(self, channel: bytes) -> str:
         """Return the group that a channel is of."""
