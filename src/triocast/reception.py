@@ -15,7 +15,7 @@ import trio
 from triocast import link
 from triocast.connection import Connection, open_connection
 from triocast.core.access import allowed_origin, header_values
-from triocast.core.recovery import Wish, wishes_of
+from triocast.core.recovery import Wish, wish_of, wishes_of
 from triocast.core.wire import FORMATS, Format, FormatName
 from triocast.errors import ForeignOrigin
 from triocast.event_request import check_count, last_event_id
@@ -23,6 +23,7 @@ from triocast.hub import Hub
 from triocast.transports.asgi import AsgiTransport, Receive, Send, Websocket
 from triocast.transports.direct import DirectTransport
 from triocast.transports.events import Call, DirectEvents, Listening, PortableEvents
+from triocast.transports.poll import Polling, PollTransport
 from triocast.transports.portable import PortableTransport
 
 Scope = dict[str, Any]
@@ -89,6 +90,20 @@ class Reception:
         return open_connection(
             self._hub, self._event_transport(call, listening), groups, wishes, strict=listening.strict
         )
+
+    async def poll(self, call: Call, polling: Polling, begun: Callable[[], None]) -> None:
+        """Answer a request once its client can be told something, or its wait is over; `begun` is called once it waits.
+
+        Raises `ForeignOrigin`, and what `open_connection` does; the request is not answered then.
+        """
+        self._check_origin(call.scope)
+        transport = PollTransport(call, polling, self._hub.settings, self._handle_of(call.scope))
+        wishes = {polling.group: wish_of(polling.since, polling.last)}
+        async with open_connection(self._hub, transport, wishes, wishes) as connection:
+            begun()
+            await transport.wait(lambda: connection.behind)
+            connection.leave_groups()  # what it is told is settled: reading that slowly is no lag
+            await transport.answer()
 
     def _check_origin(self, scope: Scope) -> None:
         origins = header_values(scope["headers"], b"origin")

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import trio
 
+from triocast.core.log import NO_LIMIT
 from triocast.core.message import Gap, Position
 from triocast.core.recovery import OLDEST
 from triocast.core.wire import FormatName, Told
@@ -88,6 +89,7 @@ class PortableEvents:
     """
 
     name = "portable events"
+    limit = NO_LIMIT
 
     def __init__(self, call: Call, listening: Listening, settings: Settings, handle: StreamHandle | None) -> None:
         many = len(listening.groups) > 1

@@ -11,12 +11,14 @@ from triocast.web.groups import group_routes
 from triocast.web.health import health_routes
 from triocast.web.history import history_routes
 from triocast.web.metrics import metrics_routes
+from triocast.web.poll import poll_routes
 from triocast.web.publish import publish_routes
 from triocast.web.socket import socket_routes
 
 
 def routes(push: Triocast, name: str = "triocast", workers: Workers | None = None) -> Blueprint:
-    """Return a blueprint with `/ws`, `/sse`, `/publish`, `/groups`, `/metrics` and `/health` for the groups of `push`.
+    """Return a blueprint with all that is served for the groups of `push`: `/ws`, `/sse`, `/poll`, `/publish`,
+    `/groups`, `/metrics` and `/health`.
 
     `app.register_blueprint(routes(push), url_prefix="/push")` mounts it below a prefix. Bodies are bounded by the
     application: see `triocast.web.bound_bodies`. `workers` are the processes whose metrics `/metrics` shows, too.
@@ -25,6 +27,7 @@ def routes(push: Triocast, name: str = "triocast", workers: Workers | None = Non
     parts = (
         socket_routes,
         events_routes,
+        poll_routes,
         publish_routes,
         group_routes,
         history_routes,
