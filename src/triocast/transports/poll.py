@@ -20,6 +20,7 @@ from triocast.core.recovery import OLDEST
 from triocast.core.wire import JSON, Format, Joined, Told
 from triocast.core.wire.sse import position_of
 from triocast.errors import CRASHED, NORMAL, RESTART, Close, ComeBack
+from triocast.meters import Eviction
 from triocast.settings import Settings
 from triocast.subscription import Outlet
 from triocast.transport import Disconnected
@@ -133,11 +134,13 @@ class PollTransport:
         """Wait for the client's end; whatever it sends is dropped."""
         while (await self._call.receive())["type"] != "http.disconnect":
             pass
-        raise Disconnected(eviction=self._handle.eviction if self._handle is not None else None)
+        raise Disconnected(eviction=self._eviction)
 
     async def answer(self) -> None:
         """Answer with what there is, or that there is nothing. Cancelled, `close` writes what is not yet written."""
         await self._answer(NORMAL if self._begun else UNREACHED)
+        if self._eviction is not None:  # whoever receives is about to learn of it, counts it, and ends this
+            await trio.sleep_forever()
 
     async def close(self, close: Close) -> None:
         """Answer, unless that is done: with what there is, or with where the client stands, if it is to come back at
@@ -149,14 +152,20 @@ class PollTransport:
         if self._handle is not None and str(self._call.scope.get("http_version", "1.1")).startswith("1"):
             self._handle.abort()
 
+    @property
+    def _eviction(self) -> Eviction | None:
+        return self._handle.eviction if self._handle is not None else None
+
     async def _answer(self, close: Close) -> None:
         if self._outgoing is None:
             self._outgoing = self._decide(close)
         with suppress(trio.BrokenResourceError):  # then the client's end is seen by whoever receives
             while self._outgoing:
-                # Here, or not before it is written: half an answer can't be taken back.
-                await trio.lowlevel.checkpoint_if_cancelled()
-                await self._send(self._outgoing.pop(0))
+                await trio.lowlevel.checkpoint_if_cancelled()  # here, where nothing is half written
+                event, *rest = self._outgoing
+                self._outgoing = []  # cut off in the middle of it, nobody knows how much of it is out
+                await self._send(event)
+                self._outgoing = rest
 
     def _decide(self, close: Close) -> list[Event]:
         comes_back = close.code == NORMAL.code or close.come_back is ComeBack.NOW
