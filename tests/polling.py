@@ -27,6 +27,7 @@ class Request:
     slow: float = 0.0
     gone: trio.Event = field(default_factory=trio.Event)
     status: int = 0
+    headers: dict[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
     whole: bool = False
 
@@ -41,6 +42,7 @@ class Request:
         if event["type"] == "http.response.start":
             assert self.status == 0, "answered twice"
             self.status = event["status"]
+            self.headers = dict(event["headers"])
         else:
             assert self.status, "a body without a head"
             assert not self.whole
