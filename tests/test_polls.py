@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
-from tests.polling import Request
+from tests.polling import SCOPE, Request
 from tests.test_told import publish, running_hub
-from triocast import ConnectionEnded, EngineUnavailable
+from triocast import ConnectionEnded, EngineUnavailable, Gap, GapReason, Kind, Message
 from triocast.connection import Connection
 from triocast.core.message import Position
+from triocast.core.recovery import OLDEST
+from triocast.core.wire import Joined
 from triocast.engines import Page
 from triocast.engines.memory import MemoryEngine
+from triocast.errors import RESTART
 from triocast.hub import Hub
 from triocast.reception import Reception
-from triocast.transports.poll import MAX_WAIT, Polling
+from triocast.transports.events import Call
+from triocast.transports.poll import MAX_WAIT, Polling, PollTransport
 
 
 class Away(MemoryEngine):
@@ -123,6 +128,39 @@ async def test_a_message_for_the_client_alone_has_no_place_in_an_answer(autojump
         with pytest.raises(ConnectionEnded, match="is gone"):
             await _the_connection(hub).send("for you")
         request.gone.set()
+
+
+@pytest.mark.parametrize("since", [None, Position("gone", 7), OLDEST])
+async def test_who_is_told_to_go_before_it_was_told_anything_still_learns_where_it_stands(
+    since: Position | None, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running_hub(Away) as hub, trio.open_nursery() as nursery:
+        await publish(hub, "g", 3)
+        request = Request()
+        nursery.start_soon(request.ask, Reception(hub), Polling("g", since))
+        while not hub.opened_groups() or not _the_connection(hub).opened:
+            await trio.lowlevel.checkpoint()
+        _the_connection(hub).end(RESTART)
+        await trio.testing.wait_all_tasks_blocked()
+        expected = {None: f"{await _position(hub, 3)}", OLDEST: None}.get(since, str(since))
+        assert (request.status, json.loads(request.body).get("next")) == (503 if expected is None else 200, expected)
+
+
+async def test_what_comes_behind_the_messages_of_an_answer_is_the_next_ones(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running_hub() as hub:
+        request = Request()
+        transport = PollTransport(Call({**SCOPE}, request.receive, request.send), Polling("g"), hub.settings, None)
+        message = Message("g", "e", 1, Kind.TEXT, b"x")
+        await transport.send([Joined("g", "e", 0, "drop_oldest", "client")])
+        await transport.wait_writable()
+        await transport.send([Gap("g", "e", 1, 1, GapReason.LOST)])
+        await transport.wait_writable()
+        await transport.send([message])
+        with trio.move_on_after(1000) as patience:
+            await transport.wait_writable()
+        assert patience.cancelled_caught
 
 
 async def test_who_takes_nothing_of_an_answer_is_given_up(autojump_clock: trio.testing.MockClock) -> None:

@@ -365,7 +365,9 @@ def _news(app: QuartTrio, push: Triocast) -> None:
 
 async def test_a_handler_answers_with_a_poll_that_no_limit_of_quarts_cuts_off() -> None:
     async with own(_news) as app, poller(app.port) as client:
+        began = trio.current_time()
         answer = await client.poll("/news?wait=0.1")  # longer than RESPONSE_TIMEOUT
+        assert trio.current_time() - began >= 0.1
         assert (answer.data, answer.headers["x-mine"]) == ([], "yes")
         assert answer.headers["cache-control"] == "no-store"
         await client.ask("/news")  # on the same connection

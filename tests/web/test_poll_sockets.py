@@ -100,6 +100,18 @@ async def test_an_answer_that_is_being_read_when_the_server_stops_is_finished() 
             assert len(str((await client.answer()).data[0])) == BIG
 
 
+async def test_a_server_that_stops_waits_for_the_reader_of_an_answer_only_so_long() -> None:
+    async with served(Settings(max_message=BIG, write_timeout=600, close_timeout=0.1), send_buffer=8192) as app:
+        async with poller(app.port, buffer=8192) as client:
+            await client.ask("/poll/a?wait=60")
+            await waiting(app, "a", 1)
+            await app.push.group("a").send("x" * BIG)
+            await waiting(app, "a", 0)
+            await app.hub.roster.drain()
+            await app.wait_connections(0)
+            await left(app)
+
+
 async def test_no_timer_of_the_link_ends_a_wait() -> None:
     hasty = Settings(keep_alive=0.05, header_timeout=0.05, ping_interval=0.02, ping_timeout=0.02, body_timeout=0.05)
     async with served(hasty) as app, poller(app.port) as client:

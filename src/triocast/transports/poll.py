@@ -78,6 +78,7 @@ class PollTransport:
         self._begin_by = now + max(polling.wait, settings.engine_timeout)
         # Up to where its client knows the group. Not where its stream begins, if it was here before: cut off behind
         # that, it would never be told of the gap that may come next.
+        self._new = polling.since is None
         self._next = None if polling.since == OLDEST else polling.since
         self._told: list[str] = []
         self._begun = False
@@ -90,8 +91,10 @@ class PollTransport:
             f"<PollTransport {self._group!r} at {self._next}, {len(self._told)} told{', full' if self._full else ''}>"
         )
 
-    async def open(self, positions: Sequence[Position]) -> None:  # noqa: ARG002 - the greeting says it, too
-        """Nothing is answered yet."""
+    async def open(self, positions: Sequence[Position]) -> None:
+        """Nothing is answered yet, but from now on who has just come can be told where it stands."""
+        if self._new and positions:
+            (self._next,) = positions
         await trio.lowlevel.checkpoint()
 
     async def wait(self, more_comes: Callable[[], bool]) -> None:
@@ -169,7 +172,7 @@ class PollTransport:
 
     def _decide(self, close: Close) -> list[Event]:
         comes_back = close.code == NORMAL.code or close.come_back is ComeBack.NOW
-        if self._told or (self._begun and comes_back):
+        if self._told or (comes_back and self._next is not None):
             return self._events(200, self._page())
         if close.come_back is ComeBack.NO:
             return self._events(403, _problem("closed", close))
