@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from tests.link.harness import Client, close_frame
+from tests.poll import poller
 from tests.served import Served, served
 from tests.sse import connect
 
@@ -47,6 +48,16 @@ async def publish_and_go(world: Served) -> None:
             await client.until(b"}")
 
 
+async def poll_and_go(world: Served) -> None:
+    async with poller(world.port) as client:
+        answer = await client.poll("/poll/g?since=gone:1&wait=0")
+        assert answer.status == 200
+        await client.ask("/poll/g?wait=60")
+        while not world.hub.groups:
+            await trio.testing.wait_all_tasks_blocked(0.001)
+        client.reset()
+
+
 async def listen_and_break_off(world: Served) -> None:
     listener = await connect(world.port)
     await (await listener.listen("/sse/g")).joined()
@@ -72,7 +83,7 @@ async def upgraded(world: Served) -> Client:
 
 @pytest.mark.usefixtures("collector")
 @pytest.mark.parametrize(
-    "visit", [close_in_order, break_off, publish_and_go, listen_and_break_off, listen_until_the_end]
+    "visit", [close_in_order, break_off, publish_and_go, poll_and_go, listen_and_break_off, listen_until_the_end]
 )
 async def test_a_connection_that_is_over_leaves_no_cycle(visit: Callable[[Served], Awaitable[None]]) -> None:
     async with served() as world:

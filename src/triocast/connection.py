@@ -95,6 +95,12 @@ class Connection:
         return [name for name, place in self._subscriptions.items() if isinstance(place, Subscription)]
 
     @property
+    def behind(self) -> bool:
+        """Whether its groups have something for it that it was not given yet."""
+        places = (place for place in self._subscriptions.values() if isinstance(place, Subscription))
+        return any(place.recovery is not None or place.behind for place in places)
+
+    @property
     def ended(self) -> bool:
         """Whether the client is gone or being closed; nothing more will reach it."""
         return self._close is not None or self._gone is not None

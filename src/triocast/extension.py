@@ -29,14 +29,17 @@ from triocast.door import DOOR, Door, open_door
 from triocast.engines import Engine
 from triocast.engines.choice import make_engine
 from triocast.errors import FORCED, NotRunning, TriocastError
-from triocast.event_response import EventsResponse, open_events_door
+from triocast.event_response import EventsResponse
 from triocast.group import GroupInfo
 from triocast.history import PAGE, History
 from triocast.hooks import Handler, Hook
 from triocast.hub import Hub
+from triocast.lasting import open_lasting_door
+from triocast.poll_response import PollResponse
 from triocast.problems import problem
 from triocast.reception import Arrival, Reception
 from triocast.settings import Settings, check_made, check_shared
+from triocast.transports.poll import LIMIT, WAIT, Polling
 
 _H = TypeVar("_H", bound=Handler)
 
@@ -188,7 +191,7 @@ class Triocast:
             raise RuntimeError("this application has a Triocast already")
         app.extensions["triocast"] = self
         open_door(app, self.reception)
-        open_events_door(app, self.settings.allowed_origins)
+        open_lasting_door(app, self.settings.allowed_origins)
         if self._harden:
             link.install(self.settings)
 
@@ -288,6 +291,26 @@ class Triocast:
         return EventsResponse(
             self.reception, _listening(groups, since, last, format, identity, strict=strict, presence=presence)
         )
+
+    def poll(
+        self,
+        group: str,
+        *,
+        since: Position | str | None = None,
+        last: int | None = None,
+        wait: float = WAIT,
+        limit: int = LIMIT,
+    ) -> PollResponse:
+        """In a request handler: return the response that gives the client what follows the position `since` in `group`,
+        at most `limit` messages, as soon as there is any, or after `wait` seconds nothing (0 to 60; 0 does not wait).
+
+        It is JSON, with the position to ask for next, and headers can be added to it; see docs/http.md. Where a client
+        without `since` begins is as `connect` has it. Raises `ValueError` for what is out of bounds, and
+        `InvalidPosition`. The client is refused as `connect` refuses one.
+        """
+        position = None if since is None else _position(since)
+        wish_of(position, last)  # raises for what can't be meant
+        return PollResponse(self.reception, Polling(group, position, last, wait, limit))
 
     @asynccontextmanager
     async def connect(  # noqa: PLR0913 - likewise

@@ -193,7 +193,7 @@ class Outbound:
             if not subscription.active:  # left while history was read
                 return
             greeting = self._greetings.pop(subscription, None)
-            coming = subscription.take(WRITE_BUDGET) if recovered is None else recovered
+            coming = subscription.take(WRITE_BUDGET, self._transport.limit) if recovered is None else recovered
             entries: list[Told] = [*([greeting] if greeting else ()), *coming]
             missed = self._missed(entries, excused=recovered is not None and not self._counts(subscription))
             if missed is not None:
@@ -206,7 +206,7 @@ class Outbound:
                 _end_missing(subscription, missed, owner)
 
     async def _recover(self, subscription: Subscription) -> list[Given]:
-        recovered = await subscription.recover(WRITE_BUDGET)
+        recovered = await subscription.recover(WRITE_BUDGET, self._transport.limit)
         self._pause = FIRST_PAUSE
         return recovered
 

@@ -16,7 +16,7 @@ from triocast import link
 from triocast.connection import Connection, open_connection
 from triocast.core.access import allowed_origin, header_values
 from triocast.core.listening import Listening
-from triocast.core.recovery import wishes_of
+from triocast.core.recovery import wish_of, wishes_of
 from triocast.core.wire import FORMATS, Format
 from triocast.errors import ForeignOrigin
 from triocast.event_request import check_count, last_event_id
@@ -25,6 +25,7 @@ from triocast.transport import Transport
 from triocast.transports.asgi import AsgiTransport, Receive, Send, Websocket
 from triocast.transports.direct import DirectTransport
 from triocast.transports.events import Call, DirectEvents, PortableEvents
+from triocast.transports.poll import Polling, PollTransport
 from triocast.transports.portable import PortableTransport
 
 Scope = dict[str, Any]
@@ -94,6 +95,20 @@ class Reception:
             presence=listening.presence,
             identity=listening.identity,
         )
+
+    async def poll(self, call: Call, polling: Polling, begun: Callable[[], None]) -> None:
+        """Answer a request once its client can be told something, or its wait is over; `begun` is called once it waits.
+
+        Raises `ForeignOrigin`, and what `open_connection` does; the request is not answered then.
+        """
+        self.check_origin(call.scope)
+        transport = PollTransport(call, polling, self._hub.settings, self._handle_of(call.scope))
+        wishes = {polling.group: wish_of(polling.since, polling.last)}
+        async with open_connection(self._hub, transport, wishes, wishes, listed=False) as connection:
+            begun()
+            await transport.wait(lambda: connection.behind)
+            connection.leave_groups()  # what it is told is settled: reading that slowly is no lag
+            await transport.answer()
 
     def check_origin(self, scope: Mapping[str, Any]) -> None:
         """Raise `ForeignOrigin` for a request of a page that may not use us."""

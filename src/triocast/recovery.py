@@ -9,7 +9,7 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import replace
 
-from triocast.core.log import Entry
+from triocast.core.log import NO_LIMIT, Entry
 from triocast.core.message import Gap, GapReason, Message, Position
 from triocast.core.recovery import OLDEST, Beginning, Newest, Wish, begin, correct
 from triocast.engines import Engine, Page
@@ -72,27 +72,27 @@ class Recovery:
         twin._before = gap  # noqa: SLF001 - it is one of us
         return twin
 
-    async def take(self, budget: int) -> list[Entry]:
-        """Return what comes next, at most `budget` bytes or one message; what is gone by now is named by a gap.
+    async def take(self, budget: int, limit: int = NO_LIMIT) -> list[Entry]:
+        """Return what comes next, at most `budget` bytes or one message, and `limit` messages.
 
-        Raises `EngineError`; cancelled, nothing was taken.
+        What is gone by now is named by a gap. Raises `EngineError`; cancelled, nothing was taken.
         """
         if self._before is not None:
             before, self._before = self._before, None
             return [before]
         if self._gap is None:
-            return await self._take_history(budget)
+            return await self._take_history(budget, limit)
         if self._filled:
-            return await self._take_values(self._gap, budget)
+            return await self._take_values(self._gap, budget, limit)
         gap, self._gap = self._gap, None
         return [gap]
 
-    async def _take_values(self, gap: Gap, budget: int) -> list[Entry]:
+    async def _take_values(self, gap: Gap, budget: int, limit: int) -> list[Entry]:
         """Take from the range of `gap` its last values, each after the part of the gap that is before it."""
         page = await self._engine.last_values(self._group, gap.first - 1, PAGE)
         values = [value for value in self._of_this_epoch(page) if value.offset <= gap.last]
         entries: list[Entry] = []
-        for value in values:
+        for value in values[:limit]:
             if entries and budget < value.weight:
                 break
             entries += _named(gap, value.offset - 1)
@@ -100,14 +100,15 @@ class Recovery:
             gap = _rest(gap, value.offset)
             budget -= value.weight
         else:
-            if len(values) < PAGE:
+            if len(values) < PAGE and len(values) <= limit:
                 entries += _named(gap, gap.last)
                 gap = _rest(gap, gap.last)
         self._gap = gap if gap.count else None
         return entries
 
-    async def _take_history(self, budget: int) -> list[Entry]:
-        page = await self._engine.read(self._group, self._after, min(PAGE, self._until.offset - self._after))
+    async def _take_history(self, budget: int, limit: int) -> list[Entry]:
+        count = min(PAGE, limit, self._until.offset - self._after)
+        page = await self._engine.read(self._group, self._after, count)
         entries: list[Entry] = []
         for message in self._of_this_epoch(page):
             if message.offset > self._until.offset:
@@ -116,14 +117,15 @@ class Recovery:
                 return entries
             if message.offset > self._after + 1:
                 if self._valued:
-                    return entries or await self._make_good(message.offset - 1, budget)
+                    return entries or await self._make_good(message.offset - 1, budget, limit)
                 entries.append(self._lose(message.offset - 1))
             entries.append(message)
             self._after = message.offset
             budget -= message.weight
         if entries:
             return entries
-        return await self._make_good(self._until.offset, budget) if self._valued else [self._lose(self._until.offset)]
+        until = self._until.offset
+        return await self._make_good(until, budget, limit) if self._valued else [self._lose(until)]
 
     def _lose(self, last: int) -> Gap:
         """Name what history had when this was planned, and has no longer."""
@@ -131,10 +133,10 @@ class Recovery:
         self._after = last
         return gap
 
-    async def _make_good(self, last: int, budget: int) -> list[Entry]:
+    async def _make_good(self, last: int, budget: int, limit: int) -> list[Entry]:
         """Take, of what history has no longer, the last values."""
         self._gap, self._filled = self._lose(last), True
-        return await self._take_values(self._gap, budget)
+        return await self._take_values(self._gap, budget, limit)
 
     def _of_this_epoch(self, page: Page) -> tuple[Message, ...]:
         return page.messages if page.position.epoch == self._until.epoch else ()

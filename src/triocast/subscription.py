@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from triocast.core.identity import Identity
-from triocast.core.log import Entry, GroupLog, first_of, last_of
+from triocast.core.log import NO_LIMIT, Entry, GroupLog, first_of, last_of
 from triocast.core.message import Gap, GapReason, Message
 from triocast.core.overflow import Conflate, Evict, Skip, conflate, judge
 from triocast.core.presence import Member
@@ -130,7 +130,7 @@ class Subscription:
         if not recovery.done:
             self.recovery = recovery
 
-    async def recover(self, budget: int) -> list[Given]:
+    async def recover(self, budget: int, limit: int = NO_LIMIT) -> list[Given]:
         """Return what it missed before it joined, as `take` does; nothing once there is nothing left of that.
 
         Raises `EngineError`; cancelled, nothing was taken.
@@ -138,7 +138,7 @@ class Subscription:
         recovery = self.recovery
         if recovery is None or not self.active:
             return []
-        entries = await recovery.take(budget)
+        entries = await recovery.take(budget, limit)
         if not self.active or self.recovery is not recovery:  # it was left meanwhile, or its epoch is over
             return []
         if recovery.done:
@@ -156,8 +156,8 @@ class Subscription:
         self.recovery = fresh.behind(lost if lost.count else None)
         self.cursor = self.group.log.top
 
-    def take(self, budget: int) -> list[Given]:
-        """Return what comes next, at most `budget` bytes or one message, and move the cursor past it.
+    def take(self, budget: int, limit: int = NO_LIMIT) -> list[Given]:
+        """Return what comes next, at most `budget` bytes or one message, and `limit` messages; move the cursor past it.
 
         A gap comes in its place, before what follows it, and so does what a message is that excludes the follower:
         delivered. Empty when there is nothing more, or when the group's
@@ -166,7 +166,7 @@ class Subscription:
         if not self.active:
             return []
         if self.frozen is not None:
-            return self._take_frozen(budget)
+            return self._take_frozen(budget, limit)
         log, name = self.group.log, self.group.name
         match judge(self.group.policy, name, self.cursor, log):
             case Skip(gap):
@@ -177,8 +177,8 @@ class Subscription:
             case Conflate():
                 self.conflating = True
         if self.conflating:
-            return self._pass(conflate(name, self.cursor, log, budget))
-        return self._pass(log.read(self.cursor, budget))
+            return self._pass(conflate(name, self.cursor, log, budget)[:limit])
+        return self._pass(log.read(self.cursor, budget)[:limit])
 
     def settle(self) -> bool:
         """Park if everything was taken; otherwise return False and stay in the follower's hands."""
@@ -212,11 +212,11 @@ class Subscription:
             self.group.pins.give_back(sum(entry.weight for entry in self.frozen))
             self.frozen = None
 
-    def _take_frozen(self, budget: int) -> list[Given]:
+    def _take_frozen(self, budget: int, limit: int) -> list[Given]:
         assert self.frozen is not None  # noqa: S101 - for the type checker
         entries: list[Entry] = []
         weight = 0
-        while self.frozen and (not entries or weight + self.frozen[0].weight <= budget):
+        while self.frozen and len(entries) < limit and (not entries or weight + self.frozen[0].weight <= budget):
             entries.append(self.frozen.popleft())
             weight += entries[-1].weight
         self.group.pins.give_back(weight)

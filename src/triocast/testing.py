@@ -17,6 +17,7 @@ import trio
 import trio.testing
 from quart_trio import QuartTrio
 
+from triocast.core.log import NO_LIMIT
 from triocast.core.message import Position
 from triocast.core.wire import RAW, Format, Told
 from triocast.errors import Close
@@ -202,6 +203,7 @@ class MemoryTransport:
 
     name = "memory"
     outlet = None
+    limit = NO_LIMIT
 
     def __init__(self, form: Format = RAW) -> None:
         self.format = form

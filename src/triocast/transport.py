@@ -31,6 +31,7 @@ class Transport(Protocol):
     name: str
     format: Format
     outlet: Outlet | None
+    limit: int  # messages that it takes in one write
 
     async def open(self, positions: Sequence[Position]) -> None:
         """Accept the client; called once, before anything else. What it is given of its groups begins after

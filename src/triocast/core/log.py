@@ -5,12 +5,14 @@ It never awaits, waits for nobody and knows no subscriber.
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 from triocast.core.message import Gap, GapReason, Message, Position
 
 ENCODINGS_KEPT = 256  # a client further behind is slow anyway; encoding again costs less than keeping two copies of all
+NO_LIMIT = sys.maxsize  # for whoever takes as many messages as there are
 
 Entry = Message | Gap
 

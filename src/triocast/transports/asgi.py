@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import trio
 
+from triocast.core.log import NO_LIMIT
 from triocast.core.message import Position
 from triocast.core.wire import Format, Told
 from triocast.errors import Close
@@ -73,6 +74,7 @@ class AsgiTransport:
 
     name = "asgi"
     outlet: Outlet | None = None
+    limit = NO_LIMIT
 
     def __init__(self, receive: Receive, websocket: Websocket, form: Format, handle: Handle | None) -> None:
         self.format = form

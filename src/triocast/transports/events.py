@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import trio
 
 from triocast.core.listening import Listening
+from triocast.core.log import NO_LIMIT
 from triocast.core.message import Gap, Position
 from triocast.core.wire import Told
 from triocast.core.wire.format import Format, Joined, Presence
@@ -73,6 +74,7 @@ class PortableEvents:
     """
 
     name = "portable events"
+    limit = NO_LIMIT
 
     def __init__(self, call: Call, listening: Listening, settings: Settings, handle: StreamHandle | None) -> None:
         many = len(listening.groups) > 1

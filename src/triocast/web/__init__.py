@@ -13,5 +13,7 @@ from triocast.web.groups import group_routes as group_routes
 from triocast.web.health import health_routes as health_routes
 from triocast.web.limits import bound_bodies as bound_bodies
 from triocast.web.metrics import metrics_routes as metrics_routes
+from triocast.web.poll import PollFront as PollFront
+from triocast.web.poll import poll_routes as poll_routes
 from triocast.web.publish import publish_routes as publish_routes
 from triocast.web.socket import socket_routes as socket_routes

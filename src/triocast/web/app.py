@@ -16,6 +16,7 @@ from triocast.web.forwarded import Forwarded
 from triocast.web.front import PublishFront
 from triocast.web.gate import Gate
 from triocast.web.limits import bound_bodies
+from triocast.web.poll import PollFront
 from triocast.web.socket_front import SocketFront
 
 WELCOME = """\
@@ -42,7 +43,8 @@ def create_app(
     app.url_map.merge_slashes = False  # a slash too many is a bad group name, not a redirect
     push = Triocast(app, settings, engine=engine, harden=harden)
     bound_bodies(app, settings)
-    fronts = PublishFront(EventsFront(SocketFront(app.asgi_app, push), push), push)  # type: ignore[arg-type]
+    clients = EventsFront(PollFront(SocketFront(app.asgi_app, push), push), push)  # type: ignore[arg-type]
+    fronts = PublishFront(clients, push)
     app.asgi_app = Forwarded(Gate(fronts), settings.trusted_proxies)  # type: ignore[method-assign, assignment]
     answer_errors_with_json(app)
     app.register_blueprint(routes(push, workers=workers))

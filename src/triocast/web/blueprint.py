@@ -13,14 +13,15 @@ from triocast.web.health import health_routes
 from triocast.web.history import history_routes
 from triocast.web.members import company_routes, member_routes
 from triocast.web.metrics import metrics_routes
+from triocast.web.poll import poll_routes
 from triocast.web.publish import publish_routes
 from triocast.web.socket import socket_routes
 from triocast.web.steering import steering_routes
 
 
 def routes(push: Triocast, name: str = "triocast", workers: Workers | None = None) -> Blueprint:
-    """Return a blueprint with `/ws`, `/sse`, `/publish`, `/groups`, `/members`, `/connections`, `/users`, `/metrics`
-    and `/health` for the groups of `push`.
+    """Return a blueprint with all that is served for the groups of `push`: `/ws`, `/sse`, `/poll`, `/publish`,
+    `/groups`, `/members`, `/connections`, `/users`, `/metrics` and `/health`.
 
     `app.register_blueprint(routes(push), url_prefix="/push")` mounts it below a prefix. Bodies are bounded by the
     application: see `triocast.web.bound_bodies`. `workers` are the processes whose metrics `/metrics` shows, too.
@@ -29,6 +30,7 @@ def routes(push: Triocast, name: str = "triocast", workers: Workers | None = Non
     parts = (
         socket_routes,
         events_routes,
+        poll_routes,
         publish_routes,
         batch_routes,
         group_routes,

@@ -11,8 +11,8 @@ from werkzeug.exceptions import BadRequest
 from triocast.core.presence import Members
 from triocast.core.wire.json import member_fields
 from triocast.event_request import cors_headers
-from triocast.event_response import with_headers
 from triocast.extension import Triocast
+from triocast.lasting import with_headers
 from triocast.web import query
 from triocast.web.errors import answer_errors_with_json
 from triocast.web.guard import guard
