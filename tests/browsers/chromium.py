@@ -78,21 +78,21 @@ class Page:
         self._page = page
 
     async def wait_state(self, state: str) -> None:
-        await self._wait("state => document.body.dataset.state === state", state)
+        await self.wait("state => document.body.dataset.state === state", state)
 
     async def wait_items(self, count: int) -> list[str]:
         """Wait until the list, the newest first, has so many items; return all that it has, the oldest first."""
-        await self._wait("count => document.querySelectorAll('li').length >= count", count)
+        await self.wait("count => document.querySelectorAll('li').length >= count", count)
         return (await self.texts("li"))[::-1]
 
     async def wait_text(self, selector: str, text: str) -> None:
         """Wait until what is at `selector` is there to be seen and says `text`, among other things."""
         said = "([where, text]) => [...document.querySelectorAll(where)].some(each => each.innerText.includes(text))"
-        await self._wait(said, [selector, text])
+        await self.wait(said, [selector, text])
 
     async def wait_count(self, selector: str, count: int) -> None:
         """Wait until so many elements are at `selector`."""
-        await self._wait("([where, count]) => document.querySelectorAll(where).length === count", [selector, count])
+        await self.wait("([where, count]) => document.querySelectorAll(where).length === count", [selector, count])
 
     async def texts(self, selector: str) -> list[str]:
         """Return what the elements at `selector` say, each in one line."""
@@ -117,7 +117,8 @@ class Page:
                     self._page.screenshot, path=ARTEFACTS / f"{name}-{device}-{scheme}.png", full_page=True
                 )
 
-    async def _wait(self, condition: str, argument: object) -> None:
+    async def wait(self, condition: str, argument: object) -> None:
+        """Wait until the function `condition`, in JavaScript, returns something true for `argument`."""
         try:
             await self._chromium.run(self._page.wait_for_function, condition, arg=argument, timeout=PATIENCE * 1000)
         except self._chromium.timed_out as error:
