@@ -12,7 +12,6 @@ import pytest
 
 from tests.browsers.chromium import DESK, PHONE, Chromium, Page
 from tests.browsers.site import SAME_SERVER, Cut, Site, site
-from tests.e2e.processes import ask
 
 pytestmark = pytest.mark.once
 
@@ -53,9 +52,9 @@ async def say(page: Page, text: str) -> None:
     await page.do(lambda inner: inner.locator("#text").press("Enter"))
 
 
-async def post(site: Site, text: str) -> None:
+async def post(site: Site, text: str, said_as: str = "") -> None:
     """Say something as somebody without a browser, past the network."""
-    said = json.dumps({"id": secrets.token_hex(16), "name": "Curl", "text": text})
+    said = json.dumps({"id": said_as or secrets.token_hex(16), "name": "Curl", "text": text})
     await site.publish("/say", said, "Cookie: chat=somebody")
 
 
@@ -114,7 +113,7 @@ async def test_what_is_said_meanwhile_is_shown_once_when_a_page_comes_back(chrom
         numbers: list[str] = []
 
         async def publish(count: int) -> None:
-            for _ in range(count):
+            for _ in range(20 * count):  # more than a page begins with
                 numbers.append(str(len(numbers) + 1))
                 await post(one.site, numbers[-1])
 
@@ -133,7 +132,7 @@ async def test_what_is_said_meanwhile_is_shown_once_when_a_page_comes_back(chrom
         assert [text for text in said if text in numbers] == numbers
         bob = await one.come("Bob")
         await heard(bob, numbers[-1])
-        assert await bob.texts(SAID) == said
+        assert await bob.texts(SAID) == said[-50:]
 
 
 async def test_a_restarted_server_is_come_back_to_with_what_was_said_to_nobody(chromium: Chromium) -> None:
@@ -141,16 +140,19 @@ async def test_a_restarted_server_is_come_back_to_with_what_was_said_to_nobody(c
         ann, bob = await one.come("Ann"), await one.come("Bob")
         await say(ann, "before")
         await heard(bob, "before")
+        await post(one.site, "perhaps", "0" * 16)  # whose answer was lost
+        await heard(bob, "perhaps")
         await one.site.end(signal.SIGTERM)
         for page in (ann, bob):
             await page.wait_state("reconnecting")
         await say(ann, "during")
         await one.site.begin()
+        await post(one.site, "perhaps", "0" * 16)
         for page in (ann, bob):
             await page.wait_state("live")
             await heard(page, "during")
-        assert await bob.texts("#log > :not(.note)") == ["A Ann before", AFRESH, "A Ann during"]
-        assert await ann.texts("#log > :not(.note)") == ["before", AFRESH, "during"]
+        assert await bob.texts("#log > :not(.note)") == ["A Ann before", "C Curl perhaps", AFRESH, "A Ann during"]
+        assert await ann.texts("#log > :not(.note)") == ["before", "C Curl perhaps", AFRESH, "during"]
 
 
 async def test_a_slow_page_is_told_what_is_left_out_and_the_other_page_has_everything(chromium: Chromium) -> None:
@@ -183,18 +185,6 @@ async def test_a_slow_page_is_told_what_is_left_out_and_the_other_page_has_every
 async def test_what_cannot_be_said_is_refused_and_shown_as_not_sent(chromium: Chromium) -> None:
     async with chat(chromium) as one:
         ann = await one.come("Ann")
-        for body, headers in [
-            ({"id": "0" * 16, "name": "", "text": "x"}, ["Cookie: chat=x"]),
-            ({"id": "0" * 16, "name": "x", "text": " "}, ["Cookie: chat=x"]),
-            ({"id": "0" * 16, "name": "x" * 41, "text": "x"}, ["Cookie: chat=x"]),
-            ({"id": "0" * 16, "name": "x", "text": "x" * 2001}, ["Cookie: chat=x"]),
-            ({"id": "short", "name": "x", "text": "x"}, ["Cookie: chat=x"]),
-            ({"id": "0" * 16, "name": "x"}, ["Cookie: chat=x"]),
-        ]:
-            status, _ = await ask(one.site.server.port, "POST", "/say", json.dumps(body).encode(), *headers)
-            assert status == 400, body
-        said = json.dumps({"id": "0" * 16, "name": "x", "text": "x"}).encode()
-        assert (await ask(one.site.server.port, "POST", "/say", said))[0] == 403  # nobody's
         await ann.do(lambda inner: inner.evaluate("document.querySelector('#text').maxLength = 9999"))
         await say(ann, "x" * 2001)
         await ann.wait_text(".failed .fate", "Not sent:")
