@@ -29,6 +29,7 @@ async def come(world: World, query: str = "") -> Client:
     """Connect as a page does, and take the greeting."""
     client = await world.connect(f"/ws?name=Ann{query}", {"Cookie": "chat=ann"})
     assert "joined" in json.loads(await client.receive())
+    assert json.loads(await client.receive())["presence"] == "reset"
     return client
 
 

@@ -23,9 +23,10 @@ from triocast import Settings, Triocast
 from triocast.link import LINK_KEY
 from triocast.web import answer_errors_with_json, bound_bodies
 
-# What is kept is for those who come later, or come back. Who falls behind by more than max_lag is told what is left out
-# instead of getting it all: so few only because a chat of two or three people should have a chance to show it.
-SETTINGS = Settings(max_message=16 * 1024, max_lag=12, history_size=200, history_ttl=86_400)
+# What is kept is for those who come later, or come back; a page that is loaded again within presence_grace has not
+# left. Who falls behind by more than max_lag is told what is left out, instead of getting it all: so few only because
+# a chat of two or three people should have a chance to show it.
+SETTINGS = Settings(max_message=16 * 1024, max_lag=12, history_size=200, history_ttl=86_400, presence_grace=3)
 GROUP = "chat"
 
 App = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
@@ -113,11 +114,20 @@ async def script() -> Response:
 @app.websocket("/ws")
 async def listen() -> None:
     since = websocket.args.get("since")  # where the page is, if it has been here before; else it begins with the newest
+    beginning: dict[str, Any] = {"since": {GROUP: since}} if since else {"last": 50}
+    name = words(websocket.args.get("name", ""), "a name")[:40]
     async with push.connect(
-        GROUP, format="json", since={GROUP: since} if since else None, last=None if since else 50
+        GROUP, format="json", **beginning, user=user(websocket), info={"name": name}, presence=True
     ) as connection:
         async for _ in connection:
             pass  # who says something posts it
+
+
+@app.get("/members")
+async def members() -> dict[str, object]:
+    page = await push.group(GROUP).members(after=request.args.get("after"), limit=1000)
+    people = [{"client": each.client, "user": each.user, "info": each.info} for each in page.members]
+    return {"members": people, "next": page.next}
 
 
 @app.post("/say")

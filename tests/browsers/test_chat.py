@@ -6,9 +6,13 @@ import json
 import secrets
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+from urllib.parse import quote
 
 import pytest
+import trio
+from trio_websocket import wrap_client_stream
 
 from tests.browsers.chromium import DESK, PHONE, Chromium, Page
 from tests.browsers.site import SAME_SERVER, Cut, Site, site
@@ -35,9 +39,7 @@ class Chat:
     async def visit(self, name: str, size: tuple[int, int] = PHONE) -> AsyncIterator[Page]:
         """Be in the chat for the block; the page is closed behind it."""
         async with self._chromium.page(self.site.url, size) as page:
-            await page.do(lambda inner: inner.locator("#new-name").fill(name))
-            await page.do(lambda inner: inner.get_by_role("button", name="Enter").click())
-            await page.wait_state("live")
+            await enter(page, name)
             yield page
 
 
@@ -45,6 +47,31 @@ class Chat:
 async def chat(chromium: Chromium) -> AsyncIterator[Chat]:
     async with site("chat/chat") as one, AsyncExitStack() as stack:
         yield Chat(one, chromium, stack)
+
+
+async def enter(page: Page, name: str) -> None:
+    """Say who one is, where the page asks for it."""
+    await page.do(lambda inner: inner.locator("#new-name").fill(name))
+    await page.do(lambda inner: inner.get_by_role("button", name="Enter").click())
+    await page.wait_state("live")
+
+
+@asynccontextmanager
+async def guest(site: Site, name: str) -> AsyncIterator[None]:
+    """Be in the chat for the block, without a browser, and take no notice of it."""
+    target = f"/ws?name={quote(name)}"
+    stream = await trio.open_tcp_stream("127.0.0.1", site.server.port)
+    async with trio.open_nursery() as nursery, stream:
+        cookie = [(b"Cookie", f"chat={secrets.token_hex(8)}".encode())]
+        await wrap_client_stream(nursery, stream, "127.0.0.1", target, extra_headers=cookie)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+def crash(inner: Any) -> None:
+    """Kill the process of a page."""
+    with suppress(Exception):  # Playwright's own page has crashed, too
+        inner.goto("chrome://crash", timeout=1000)
 
 
 async def say(page: Page, text: str) -> None:
@@ -180,6 +207,93 @@ async def test_a_slow_page_is_told_what_is_left_out_and_the_other_page_has_every
         assert [text for text in said if text != "and I?"] == [
             text for text in everything if text in said and text != "and I?"
         ]
+
+
+async def test_who_is_there_is_listed_and_who_comes_and_goes_is_told_in_words(chromium: Chromium) -> None:
+    async with chat(chromium) as one:
+        ann = await one.come("Ann", DESK)
+        await ann.wait_text("#count", "1 here")
+        async with one.visit("Bob") as bob:
+            await ann.wait_text(".note", "Bob joined")
+            await bob.do(lambda inner: inner.locator("#count").click())
+            for page in (ann, bob):
+                await page.wait_text("#count", "2 here")
+            assert await ann.texts("#members li") == ["A Ann you", "B Bob"]
+            assert await bob.texts("#members li") == ["B Bob you", "A Ann"]
+        await ann.wait_text(".note", "Bob left")
+        await ann.wait_text("#count", "1 here")
+        assert await ann.texts(".note") == ["Bob joined", "Bob left"]
+
+
+async def test_a_page_that_is_loaded_again_has_not_left_and_one_that_is_killed_has(chromium: Chromium) -> None:
+    async with chat(chromium) as one, chromium.page(one.site.url) as victim:
+        ann, bob = await one.come("Ann", DESK), await one.come("Bob")
+        await ann.wait_text(".note", "Bob joined")
+        await enter(victim, "Victim")
+        await ann.wait_text(".note", "Victim joined")
+        await bob.do(lambda inner: inner.reload())
+        await bob.wait_state("live")
+        await victim.do(crash)
+        await ann.wait_text(".note", "Victim left")  # leaves are told in order: Bob's would have come before
+        assert await ann.texts(".note") == ["Bob joined", "Victim joined", "Victim left"]
+        assert await ann.texts("#members li") == ["A Ann you", "B Bob"]
+
+
+async def test_a_new_name_is_told_and_somebody_in_two_windows_is_there_once(chromium: Chromium) -> None:
+    async with chat(chromium) as one:
+        ann, bob = await one.come("Ann", DESK), await one.come("Bob")
+        await ann.wait_text("#count", "2 here")
+        await bob.do(lambda inner: inner.get_by_role("button", name="Bob").click())
+        await enter(bob, "Bobby")
+        await ann.wait_text(".note", "Bob is Bobby now")
+        second = await bob.do(lambda inner: inner.context.new_page())
+        await bob.do(lambda _: second.goto(one.site.url))
+        await bob.do(lambda _: second.wait_for_function("document.body.dataset.state === 'live'"))
+        async with one.visit("Cyd"):
+            await ann.wait_text(".note", "Cyd joined")
+            await ann.wait_text("#count", "3 here")
+            assert await ann.texts("#members li") == ["A Ann you", "B Bobby", "C Cyd"]
+        await bob.do(lambda _: second.close())
+        async with one.visit("Dan"):
+            await ann.wait_text(".note", "Dan joined")
+        await ann.wait_text(".note", "Dan left")
+        notes = [note for note in await ann.texts(".note") if "Bob" in note]
+        assert notes == ["Bob joined", "Bob is Bobby now"]
+
+
+async def test_a_restarted_server_makes_nobody_leave_and_join(chromium: Chromium) -> None:
+    async with chat(chromium) as one:
+        ann, bob = await one.come("Ann", DESK), await one.come("Bob")
+        await ann.wait_text("#count", "2 here")
+        await one.site.end(signal.SIGTERM)
+        for page in (ann, bob):
+            await page.wait_state("reconnecting")
+        await one.site.begin()
+        for page in (ann, bob):
+            await page.wait_state("live")
+            await page.wait_text("#count", "2 here")
+        await one.come("Cyd")
+        await ann.wait_text(".note", "Cyd joined")
+        assert await ann.texts(".note") == ["Bob joined", "Cyd joined"]
+
+
+async def test_a_full_chat_is_good_to_look_at(chromium: Chromium) -> None:
+    names = [
+        *(f"Guest {number}" for number in range(1, 28)),
+        "<img src=x>",
+        "Maximiliana Konstantinopolitanska-Oberhuber",
+    ]
+    async with chat(chromium) as one, AsyncExitStack() as stack:
+        ann = await one.come("Ann", DESK)
+        for name in names:
+            await stack.enter_async_context(guest(one.site, name))
+        await ann.wait_text("#count", "30 here")
+        await ann.wait_text("#members", "Maximiliana")
+        for number in range(1, 201):
+            await post(one.site, f"{number}: {'and so on, ' * (number % 7)}and that is all.")
+        await heard(ann, "200: and so on, and so on, and so on, and so on, and that is all.")
+        await ann.screenshots("chat-full")
+        assert await ann.do(lambda inner: inner.locator("img").count()) == 0
 
 
 async def test_what_cannot_be_said_is_refused_and_shown_as_not_sent(chromium: Chromium) -> None:

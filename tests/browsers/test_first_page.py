@@ -6,13 +6,14 @@ import json
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from tests.browsers.chromium import DESK, Chromium, Page
 from tests.browsers.site import Site, site_of
-from tests.e2e.processes import run, tool, triocast, wait_subscribers
+from tests.e2e.processes import run, tool, triocast, wait_subscribers, websocket
 
 pytestmark = pytest.mark.once
 
@@ -92,6 +93,35 @@ async def test_the_groups_table_follows_by_itself_and_leads_to_a_group(chromium:
         await page.wait_text("#groups tr:first-child td:nth-child(2)", "2")
         assert await page.texts(MESSAGES) == ["1.10"]
         await page.wait_count("#groups tr", 1)  # sample has nobody any more
+
+
+async def test_who_listens_is_shown_and_who_comes_and_goes_is_told(chromium: Chromium) -> None:
+    async with first_page(chromium) as (site, page):
+        await page.wait_text("#count", "1 here")
+        assert await page.texts("#members li") == ["this page"]
+        info = quote(json.dumps({"name": "<b>Ann"}))
+        async with websocket(f"{site.server.ws}/ws/sample?info={info}"):
+            await page.wait_text("#messages .note", "<b>Ann joined")
+            await page.wait_text("#count", "2 here")
+            assert await page.texts("#members li") == ["this page", "<b>Ann claimed"]
+            await page.screenshots("first-page-members")
+        await page.wait_text("#messages .note", "<b>Ann left")
+        await page.wait_text("#count", "1 here")
+        assert await page.do(lambda inner: inner.locator("#members b").count()) == 0
+
+
+async def test_where_presence_is_off_the_page_listens_without(chromium: Chromium, tmp_path: Path) -> None:
+    config = tmp_path / "triocast.toml"
+    config.write_text("presence = false\n")
+    async with (
+        site_of(*SERVE, "--config", str(config)) as site,
+        chromium.page(site.url) as page,
+    ):
+        await page.wait_state("live")
+        await wait_subscribers(site.server, "sample", 1)
+        await site.publish("/publish/sample", "hello")
+        await page.wait_text("#messages", "hello")
+        assert await page.do(lambda inner: inner.locator("#who").is_hidden())
 
 
 async def test_its_commands_do_what_they_say_when_they_are_pasted(chromium: Chromium) -> None:
