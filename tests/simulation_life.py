@@ -19,13 +19,13 @@ from tests.simulation_net import HTTP_VERSION, WAYS, Kernel, VirtualLink
 from tests.simulation_people import Person
 from triocast import Position
 from triocast.connection import Connection, open_connection
+from triocast.core.listening import Listening
 from triocast.core.positions import parse_since
 from triocast.core.recovery import Last, Wish
 from triocast.core.wire import JSON, RAW
 from triocast.hub import Hub
 from triocast.subscription import Subscription
 from triocast.transports.asgi import POSITION
-from triocast.transports.events import Listening
 
 if TYPE_CHECKING:
     from tests.simulation import Simulation
@@ -110,7 +110,7 @@ class Life:
             self._wishes.update({group: (since.get(group, others), False) for group in groups})
             person.last_id = None
             person.ledgers.clear()  # a page that is loaded anew
-        return headers, Listening(groups, since, last, person.strict)
+        return headers, Listening(groups, since, last, strict=person.strict)
 
     # Its memberships
 

@@ -21,6 +21,7 @@ from triocast.hub import Hub
 from triocast.inbox import Inbox
 from triocast.meters import Meters
 from triocast.pins import Pins
+from triocast.presence_rounds import PresenceRounds
 from triocast.subscription import Subscription
 
 
@@ -32,6 +33,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.id = secrets.token_hex(4)
+        self.member = None
         self.woken: list[Subscription] = []
         self.closes: list[Close] = []
 
@@ -228,7 +230,7 @@ async def test_a_group_that_crashes_closes_its_members_with_1011_and_nothing_els
 
 async def test_a_publisher_waiting_for_its_receipt_gets_it_when_the_group_ends(nursery: trio.Nursery) -> None:
     settings = Settings()
-    group = Group("g", settings, MemoryEngine(settings), Pins(1), Meters())
+    group = Group("g", settings, MemoryEngine(settings), Pins(1), Meters(), PresenceRounds().arouse)
     forgotten: list[Group] = []
     nursery.start_soon(group.run, forgotten.append)
     await group.opened.wait()

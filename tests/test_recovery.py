@@ -12,6 +12,7 @@ from tests.engines.unkind import UnkindEngine
 from tests.test_told import publish, running_hub, told
 from triocast import Draft, EngineError, Gap, GapReason, Kind, Message, Policy, Position, Settings
 from triocast.connection import Connection, open_connection
+from triocast.core.listening import Listening
 from triocast.core.recovery import OLDEST, Last, Wish
 from triocast.core.wire import JSON, RAW, Format
 from triocast.engines import Page
@@ -21,7 +22,7 @@ from triocast.hub import Hub
 from triocast.meters import Eviction
 from triocast.recovery import PAGE, plan_recovery
 from triocast.testing import MemoryTransport
-from triocast.transports.events import Call, Listening, PortableEvents
+from triocast.transports.events import Call, PortableEvents
 
 
 async def visit(

@@ -9,6 +9,9 @@ from triocast.core.message import Message as Message
 from triocast.core.message import Position as Position
 from triocast.core.message import Receipt as Receipt
 from triocast.core.overflow import Policy as Policy
+from triocast.core.presence import Member as Member
+from triocast.core.presence import Members as Members
+from triocast.core.presence import Reason as Reason
 from triocast.core.recovery import Join as Join
 from triocast.errors import Close as Close
 from triocast.errors import ConnectionEnded as ConnectionEnded
@@ -17,11 +20,13 @@ from triocast.errors import EngineUnavailable as EngineUnavailable
 from triocast.errors import IdempotencyConflict as IdempotencyConflict
 from triocast.errors import InvalidGroupName as InvalidGroupName
 from triocast.errors import InvalidIdempotencyKey as InvalidIdempotencyKey
+from triocast.errors import InvalidIdentity as InvalidIdentity
 from triocast.errors import InvalidMessage as InvalidMessage
 from triocast.errors import InvalidPosition as InvalidPosition
 from triocast.errors import MessageTooLarge as MessageTooLarge
 from triocast.errors import NotRunning as NotRunning
 from triocast.errors import Overloaded as Overloaded
+from triocast.errors import PresenceOff as PresenceOff
 from triocast.errors import SettingsError as SettingsError
 from triocast.errors import TooManyConnections as TooManyConnections
 from triocast.errors import TooManyGroups as TooManyGroups
@@ -32,5 +37,6 @@ from triocast.extension import GroupHandle as GroupHandle
 from triocast.extension import Triocast as Triocast
 from triocast.group import GroupInfo as GroupInfo
 from triocast.history import History as History
+from triocast.hooks import Happening as Happening
 from triocast.settings import GroupSettings as GroupSettings
 from triocast.settings import Settings as Settings

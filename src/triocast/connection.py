@@ -10,19 +10,24 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from types import MappingProxyType
+from typing import Any
 
+import msgspec
 import trio
 
+from triocast.core.identity import ANONYMOUS, Identity
 from triocast.core.message import Position
+from triocast.core.presence import Member
 from triocast.core.recovery import Wish
 from triocast.core.wire import Joined
-from triocast.errors import CRASHED, NORMAL, POLICY, RESTART, Close, ConnectionEnded, TooManyGroups
+from triocast.errors import CRASHED, NORMAL, POLICY, RESTART, Close, ConnectionEnded, PresenceOff, TooManyGroups
 from triocast.hub import Hub
 from triocast.inbound import Inbound
 from triocast.meters import Eviction
 from triocast.outbound import Outbound
-from triocast.subscription import Subscription
+from triocast.subscription import Stream, Subscription
 from triocast.transport import Disconnected, Transport
+from triocast.watchers import Watch
 
 NO_WISHES: Mapping[str, Wish | None] = MappingProxyType({})
 
@@ -35,8 +40,19 @@ class Connection:
     `async for message in connection` gives what the client sends, `str` or `bytes`, until it is gone.
     """
 
-    def __init__(self, hub: Hub, transport: Transport, *, strict: bool = False) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        transport: Transport,
+        *,
+        strict: bool = False,
+        presence: bool = False,
+        listed: bool = True,
+        identity: Identity = ANONYMOUS,
+    ) -> None:
         self.id = secrets.token_urlsafe(12)
+        self.identity = identity
+        self.member = Member(self.id, identity) if listed else None
         self.opened = False
         self._hub = hub
         self._transport = transport
@@ -46,6 +62,7 @@ class Connection:
         self._inbound = Inbound(settings.max_inbound, settings.max_inbound_bytes)
         self._subscriptions: dict[str, Subscription | _Joining] = {}
         self._outbound = Outbound(transport, strict=strict)
+        self._watches: dict[str, Watch] | None = {} if presence else None  # by group, of who asks for presence
         self._nursery: trio.Nursery | None = None  # while it can be cancelled
         self._stopped = False
         self._close: Close | None = None
@@ -59,6 +76,17 @@ class Connection:
         if self._gone is not None:
             return f"gone {self._gone.code}"
         return "open" if self._close is None else f"closing {self._close.code}"
+
+    @property
+    def user(self) -> str | None:
+        """Who this is to the application, as it said when the client connected; None for somebody anonymous."""
+        return self.identity.user
+
+    @property
+    def info(self) -> dict[str, Any] | None:
+        """What is shown of this client, decoded; `identity.claimed` says that the client itself has said it."""
+        info = self.identity.info
+        return None if info is None else msgspec.json.decode(info)
 
     @property
     def groups(self) -> list[str]:
@@ -127,6 +155,8 @@ class Connection:
         if len(self._subscriptions) >= self._hub.settings.max_groups_per_connection:
             limit = self._hub.settings.max_groups_per_connection
             raise TooManyGroups(f"one connection may be in {limit} groups (max_groups_per_connection)")
+        if self._watches is not None and not self._hub.settings.for_group(name).presence:
+            raise PresenceOff(name)
         self._check_open()
         joining = self._subscriptions[name] = _Joining()
         wish = wish or self._hub.beginning_of(name)
@@ -146,6 +176,8 @@ class Connection:
                 self._outbound.greet(subscription, self._greeting(subscription))
             if wish is not None:
                 self.wake(subscription)
+            if self._watches is not None:
+                self._watches[name] = subscription.group.watch(self)
 
     async def leave(self, name: str) -> None:
         """Leave a group; nothing more of it is sent once this returns, but that it was left, in formats that can say
@@ -159,9 +191,10 @@ class Connection:
 
     # What groups and the hub do
 
-    def wake(self, subscription: Subscription) -> None:
+    def wake(self, stream: Stream) -> None:
         """Take note that there is something to take; the writer does the rest."""
-        self._outbound.wake(subscription)
+        assert isinstance(stream, Subscription | Watch)  # noqa: S101 - for the type checker
+        self._outbound.wake(stream)
 
     def end(self, close: Close) -> None:
         """End the connection, telling its client why; later calls change nothing."""
@@ -256,6 +289,10 @@ class Connection:
 
     def _leave(self, subscription: Subscription) -> None:
         self._outbound.forget(subscription)
+        watch = self._watches.pop(subscription.group.name, None) if self._watches else None
+        if watch is not None:
+            self._outbound.forget(watch)
+            watch.end()
         self._hub.leave(subscription)
 
     def _check_open(self) -> None:
@@ -278,25 +315,29 @@ class _Joining:
 
 
 @asynccontextmanager
-async def open_connection(
+async def open_connection(  # noqa: PLR0913 - what most leave out
     hub: Hub,
     transport: Transport,
     groups: Iterable[str] = (),
     wishes: Mapping[str, Wish | None] = NO_WISHES,
     *,
     strict: bool = False,
+    presence: bool = False,
+    listed: bool = True,
+    identity: Identity = ANONYMOUS,
 ) -> AsyncIterator[Connection]:
     """Admit a client to the hub, make it a member of `groups`, accept it, and run its connection around the block.
 
     Before the live messages of a group it is given what `wishes` say for that. A `strict` client is closed with 4010
-    instead of missing anything.
+    instead of missing anything; one that asks for `presence` is told who comes to its groups and
+    who goes; one that is not `listed` is nobody's company: no member is told of it.
 
     The block is cancelled when the client is gone or closed (one that reads messages first gets `close_timeout` to
     come to its own end). Leaving it, for whatever cause, leaves every group and closes the client: with 1000, or with
     1011 if the block raised, which goes on to the caller. Raises what `Hub.admit` and `Connection.join` raise; then the
     client was not accepted.
     """
-    connection = Connection(hub, transport, strict=strict)
+    connection = Connection(hub, transport, strict=strict, presence=presence, listed=listed, identity=identity)
     hub.admit(connection)
     end = RESTART  # cancelled from outside, unless something below knows better
     crash: Exception | None = None

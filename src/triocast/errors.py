@@ -49,6 +49,13 @@ class InvalidIdempotencyKey(TriocastError, ValueError):
     status = 400
 
 
+class InvalidIdentity(TriocastError, ValueError):
+    """The text can't name a user, or the info is no JSON object or too long; the caller's fault."""
+
+    code = "invalid_identity"
+    status = 400
+
+
 class IdempotencyConflict(TriocastError, ValueError):
     """The group was given another message with this idempotency key; the caller's fault, nothing was published."""
 
@@ -75,6 +82,16 @@ class TooManyGroups(TriocastError):
 
     code = "too_many_groups"
     status = 400
+
+
+class PresenceOff(TriocastError):
+    """Who is in the group named can't be asked: its settings have `presence` off."""
+
+    code = "presence_off"
+    status = 404
+
+    def __init__(self, group: str) -> None:
+        super().__init__(f"who is in {group!r} is not told: presence is off for it")
 
 
 class TooManyConnections(TriocastError):

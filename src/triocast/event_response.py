@@ -12,12 +12,13 @@ from quart import Quart, Response
 from quart.utils import encode_headers
 from quart_trio.asgi import TrioASGIHTTPConnection
 
+from triocast.core.listening import Listening
 from triocast.door import Door, Receive, Send
 from triocast.errors import TriocastError
 from triocast.event_request import Headers, cors_headers
 from triocast.problems import problem
 from triocast.reception import Reception
-from triocast.transports.events import HEAD, Call, Listening
+from triocast.transports.events import HEAD, Call
 
 # What the stream says of itself, and what would be wrong of it.
 NOT_QUARTS = {name for name, _ in HEAD} | {b"content-length", b"transfer-encoding", b"connection"}

@@ -5,9 +5,9 @@ It makes a hub for the application, starts and stops it with it, and turns its W
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import trio
 from quart import Response, websocket
@@ -16,9 +16,12 @@ from werkzeug.exceptions import HTTPException
 
 from triocast import link
 from triocast.connection import Connection
+from triocast.core.identity import Identity, Info
+from triocast.core.listening import Listening
 from triocast.core.message import Draft, Position, Receipt
 from triocast.core.names import check_group_name
 from triocast.core.positions import parse_since
+from triocast.core.presence import Members
 from triocast.core.recovery import wish_of, wishes_of
 from triocast.core.wire import FORMATS, FormatName
 from triocast.door import DOOR, Door, open_door
@@ -28,11 +31,15 @@ from triocast.errors import NotRunning, TriocastError
 from triocast.event_response import EventsResponse, open_events_door
 from triocast.group import GroupInfo
 from triocast.history import PAGE, History
+from triocast.hooks import Handler, Hook
 from triocast.hub import Hub
 from triocast.problems import problem
 from triocast.reception import Arrival, Reception
 from triocast.settings import Settings, check_made, check_shared
-from triocast.transports.events import Listening
+
+_H = TypeVar("_H", bound=Handler)
+
+MAX_MEMBERS = 1000  # on one page
 
 
 class GroupHandle:
@@ -98,6 +105,17 @@ class GroupHandle:
         position = parse_since(since) if isinstance(since, str) else since
         return await self._hub.history(self.name, position, limit, reverse=reverse)
 
+    async def members(self, *, after: str | None = None, limit: int = 100) -> Members:
+        """Return the first members, at most `limit` (1 to 1,000), in the order of their connections' ids, those of all
+        processes; with `after=page.next` those that follow.
+
+        One whose leave is not told yet (`presence_grace`) is among them. Raises `PresenceOff` where the group's
+        settings have presence off, `ValueError` for a limit out of bounds, `EngineError`.
+        """
+        if not 1 <= limit <= MAX_MEMBERS:
+            raise ValueError(f"limit is from 1 to {MAX_MEMBERS}, not {limit}")
+        return await self._hub.members(self.name, after, limit)
+
     async def info(self) -> GroupInfo:
         """Describe the group as it is now."""
         return await self._hub.info(self.name)
@@ -153,33 +171,68 @@ class Triocast:
         """Return the group of that name. Raises `InvalidGroupName`."""
         return GroupHandle(self.hub, name)
 
-    def events(
+    def on_join(self, handler: _H) -> _H:
+        """Have an async function called with a `Happening` for each member that joins a group: a decorator.
+
+        Handlers run one after the other, in the order of what happened, in the process in which it did; a server waits
+        for none. What finds `hook_queue` of them waiting is dropped and counted, one that takes `hook_timeout` is
+        cancelled, and one that raises is logged. See docs/presence.md. Raises `TypeError` for a function that is not
+        async.
+        """
+        return self._hook(Hook.JOIN, handler)
+
+    def on_leave(self, handler: _H) -> _H:
+        """Likewise for each member that leaves, exactly once for each that joined, with the reason."""
+        return self._hook(Hook.LEAVE, handler)
+
+    def on_move(self, handler: _H) -> _H:
+        """Likewise for each member that came back within the group's grace, with another connection: it did not leave,
+        and its leave will name the new one."""
+        return self._hook(Hook.MOVE, handler)
+
+    def on_occupied(self, handler: _H) -> _H:
+        """Likewise for each group that has a member and had none, in all processes."""
+        return self._hook(Hook.OCCUPIED, handler)
+
+    def on_vacated(self, handler: _H) -> _H:
+        """Likewise for each group that has no member any more."""
+        return self._hook(Hook.VACATED, handler)
+
+    def _hook(self, hook: Hook, handler: _H) -> _H:
+        self.hub.hooks.add(hook, handler)
+        return handler
+
+    def events(  # noqa: PLR0913 - each of them is a keyword that most callers leave out
         self,
         *groups: str,
         format: FormatName = "raw",  # noqa: A002 - as the query parameter is called
         strict: bool = False,
         since: Mapping[str, Position | str] | None = None,
         last: int | None = None,
+        user: str | None = None,
+        info: Info | None = None,
+        claimed: bool = False,
+        presence: bool = False,
     ) -> EventsResponse:
         """In a request handler: return the response that gives the client the events of `groups` until it leaves.
 
         Headers can be added to it. Where each group begins is as `connect` has it; a client that comes back, as an
         EventSource does by itself, goes on where it was. With `strict` it is closed with 4010 instead of missing a
         message; with `format="json"` the data of each event is a JSON object with group and offset. See docs/sse.md.
-        Raises `ValueError` without a group or for a format there is not, and `InvalidPosition`.
+        Who the client is, and whether it is told who else is there, is said as to `connect`. Raises `ValueError`
+        without a group or for a format there is not, `InvalidPosition` and `InvalidIdentity`.
 
         Instead of the stream the client is answered as `connect` refuses one.
         """
-        _check_format(format)
         if not groups:
             raise ValueError("name at least one group: an event stream has no way to ask for one later")
-        positions = {name: _position(each) for name, each in (since or {}).items()}
-        wishes_of(groups, positions, last)  # raises for what can't be meant
-        listening = Listening(list(dict.fromkeys(groups)), positions, last, strict, format)
-        return EventsResponse(self.reception, listening)
+        identity = Identity.of(user, info, claimed=claimed)
+        return EventsResponse(
+            self.reception, _listening(groups, since, last, format, identity, strict=strict, presence=presence)
+        )
 
     @asynccontextmanager
-    async def connect(
+    async def connect(  # noqa: PLR0913 - likewise
         self,
         *groups: str,
         headers: Mapping[str, str] | None = None,
@@ -188,6 +241,10 @@ class Triocast:
         strict: bool = False,
         since: Mapping[str, Position | str] | None = None,
         last: int | None = None,
+        user: str | None = None,
+        info: Info | None = None,
+        claimed: bool = False,
+        presence: bool = False,
     ) -> AsyncIterator[Connection]:
         """In a WebSocket handler: check the Origin, accept the client, and run its connection around the block.
 
@@ -199,7 +256,13 @@ class Triocast:
 
         With `format="json"` the client is given each message as one JSON object with group and offset, and gaps in
         their place (docs/http.md); with `"raw"` payloads and nothing else. With `strict` it is closed with 4010
-        instead of missing a message. Raises `ValueError` for a format there is not.
+        instead of missing a message.
+
+        `user` is who this is to the application, by whatever it trusts, and `info` what is shown of the client to
+        others: a JSON object, as a mapping or as its text, of at most 1,024 bytes. With `claimed` the info is only what
+        the client says of itself, and is shown as that. With `presence` the client is told who comes to its groups and
+        who goes (docs/presence.md); that needs `format="json"`. Raises `InvalidIdentity`, and `ValueError` for a format
+        there is not.
 
         Leaving the block leaves every group and closes the client: with 1000, or with 1011 if the block raised. When
         the client goes, the block is cancelled and what follows it runs.
@@ -207,22 +270,48 @@ class Triocast:
         Refuses, as an HTTP answer to the handshake: a foreign Origin (403), a bad group name or too many groups (400),
         too many connections, a shutdown or an engine that fails (503).
         """
-        _check_format(format)
-        positions = {name: _position(each) for name, each in (since or {}).items()}
-        wishes = wishes_of(groups, positions, last)
+        if presence and format == "raw":
+            raise ValueError("bare payloads have no room for who is there: presence needs format='json'")
+        identity = Identity.of(user, info, claimed=claimed)
+        listening = _listening(groups, since, last, format, identity, strict=strict, presence=presence)
+        async with self.accept(listening, headers, subprotocol) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def accept(
+        self, listening: Listening, headers: Mapping[str, str] | None = None, subprotocol: str | None = None
+    ) -> AsyncIterator[Connection]:
+        """Do what `connect` does, for what a client asks for by its address: see `triocast.web`."""
         opened = False
         current = cast("Any", websocket)._get_current_object()  # noqa: SLF001 - how Werkzeug's proxies are read
         receive, send = _door(current.scope).take()
         answer = _QuartsAnswer(current, dict(headers or {}), subprotocol)
-        arrival = Arrival(current.scope, receive, send, answer)
         try:
-            async with self.reception.connection(arrival, groups, wishes, format, strict=strict) as connection:
+            async with self.reception.connection(
+                Arrival(current.scope, receive, send, answer), listening
+            ) as connection:
                 opened = True
                 yield connection
         except TriocastError as error:
             if opened or isinstance(error, NotRunning):
                 raise
             raise Refusal(problem(error)) from error
+
+
+def _listening(  # noqa: PLR0913 - likewise
+    groups: Sequence[str],
+    since: Mapping[str, Position | str] | None,
+    last: int | None,
+    form: FormatName,
+    identity: Identity,
+    *,
+    strict: bool,
+    presence: bool,
+) -> Listening:
+    _check_format(form)
+    positions = {name: _position(each) for name, each in (since or {}).items()}
+    wishes_of(groups, positions, last)  # raises for what can't be meant
+    return Listening(list(dict.fromkeys(groups)), positions, last, form, strict, presence, identity)
 
 
 def _check_format(name: str) -> None:

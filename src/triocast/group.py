@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import trio
 
-from triocast.core.log import Bounds, Entry, GroupLog, first_of
+from triocast.core.log import Bounds, Entry, GroupLog, first_of, last_of
 from triocast.core.message import Gap, GapReason, Position, Receipt
 from triocast.core.overflow import Evict, Policy, judge, would_fall_off
 from triocast.engines import Audience, Engine
@@ -26,6 +26,7 @@ from triocast.receipts import Receipts
 from triocast.settings import GroupSettings
 from triocast.source import Source
 from triocast.subscription import Follower, Subscription
+from triocast.watchers import Watch, Watchers
 
 WRITE_BUDGET = 64 * 1024  # bytes given to a member in one write; a control frame waits for no more than this
 FETCH = 256  # messages fetched at once to fill a hole
@@ -60,7 +61,15 @@ class GroupInfo:
 class Group:
     """A group while it has members here. The hub opens it for the first and retires it after the last."""
 
-    def __init__(self, name: str, settings: GroupSettings, engine: Engine, pins: Pins, meters: Meters) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: GroupSettings,
+        engine: Engine,
+        pins: Pins,
+        meters: Meters,
+        arouse: Callable[[Watchers], None],
+    ) -> None:
         self.name = name
         self.pins = pins
         self.meters = meters
@@ -81,10 +90,12 @@ class Group:
         self._gatherer = Gatherer(self._inbox)
         self._receipts = Receipts(self._inbox, at_once=engine.at_once)
         self._members: dict[str, Subscription] = {}  # by the id of their connection
-        self._lanes = Lanes()
+        self._lanes: Lanes[Subscription] = Lanes()
         self._fresh: list[Entry] = []  # appended to the log, not yet given to anybody
         self._fresh_weight = 0
         self._round_count = max(1, settings.max_lag // 4)
+        self._watchers: Watchers | None = None  # who asks for presence; most groups have none
+        self._arouse = arouse
         self._scope = trio.CancelScope()
 
     def __repr__(self) -> str:
@@ -146,6 +157,10 @@ class Group:
         held = self.log.weight_after(cursor) + self._inbox.weight
         return count < self._bounds.count and (count == 0 or held + weight <= self._bounds.weight)
 
+    def member(self, client: str) -> Subscription | None:
+        """Return the membership of the connection with this id, if it has one."""
+        return self._members.get(client)
+
     def join(self, follower: Follower, *, hold: bool = False) -> Subscription:
         """Make `follower` a member; it is given every message after the newest one there is now.
 
@@ -170,6 +185,12 @@ class Group:
             del self._members[subscription.follower.id]
         self._lanes.remove(subscription)
         self.gate.progressed()
+
+    def watch(self, follower: Follower) -> Watch:
+        """Tell a member from here on who comes and who goes, until it leaves or its watch is removed."""
+        if self._watchers is None:
+            self._watchers = Watchers(self.name, self._inbox.notices, self._arouse)
+        return self._watchers.add(follower)
 
     def park(self, subscription: Subscription) -> None:
         """Take back a subscription that is caught up; its follower is woken when there is more."""
@@ -292,7 +313,7 @@ class Group:
         """Give what was appended since the last time to everybody who was caught up then."""
         entries, self._fresh, self._fresh_weight = self._fresh, [], 0
         if entries:
-            served = await self._lanes.serve(first_of(entries[0]) - 1, entries)
+            served = await self._lanes.serve(first_of(entries[0]) - 1, last_of(entries[-1]), entries)
             self.traffic.deliver(entries, served)
             self._evict_laggards()
 

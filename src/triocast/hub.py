@@ -13,15 +13,18 @@ import trio
 from triocast.core.message import Draft, Position, Receipt
 from triocast.core.names import check_group_name
 from triocast.core.overflow import Policy
+from triocast.core.presence import Change, Members, Reason
 from triocast.core.recovery import Join, Newest, Wish
 from triocast.engines import Audience, Engine, Published
-from triocast.errors import EngineError, EngineUnavailable, NotRunning, UnknownOutcome
+from triocast.errors import EngineError, EngineUnavailable, NotRunning, PresenceOff, UnknownOutcome
 from triocast.group import Group, GroupInfo
 from triocast.history import PAGE, History, read_history
+from triocast.hooks import Hooks
 from triocast.idempotency import Once
 from triocast.meters import Failure, Meters
 from triocast.overview import Overview
 from triocast.pins import Pins
+from triocast.presence_rounds import PresenceRounds
 from triocast.roster import Client, Roster
 from triocast.settings import Settings
 from triocast.subscription import Follower, Subscription
@@ -44,6 +47,8 @@ class Hub:
         self._ended = trio.Event()
         self._pins = Pins(settings.pinned_bytes)
         self._once = Once(settings.idempotency_keys)
+        self.hooks = Hooks(settings.hook_queue, settings.hook_timeout)
+        self._rounds = PresenceRounds()
 
     def __repr__(self) -> str:
         state = "draining" if self.roster.draining else "running" if self.running else "not running"
@@ -70,8 +75,10 @@ class Hub:
         self._stopped = trio.Event()
         self._ended = trio.Event()
         async with trio.open_nursery() as nursery:
-            await nursery.start(self.engine.run, self._counts)
+            await nursery.start(self.engine.run, self)
             nursery.start_soon(self.roster.run)
+            nursery.start_soon(self.hooks.run)
+            nursery.start_soon(self._rounds.run)
             if not self.engine.remembers:
                 nursery.start_soon(self._once.run)
             self._nursery = nursery
@@ -82,6 +89,7 @@ class Hub:
                 self._nursery = None
                 self._ended.set()
                 nursery.cancel_scope.cancel()
+        await self.hooks.finish(self.settings.close_timeout)
 
     def start_soon(self, task: Callable[..., Awaitable[None]], *args: object) -> None:
         """Run a task of the application's around the hub, in the hub's nursery."""
@@ -125,6 +133,8 @@ class Hub:
             subscription = group.join(follower, hold=wish is not None)
             if wish is not None:
                 await self._recover(subscription, wish)
+            if follower.member is not None:
+                self.engine.enter(name, follower.member)
             return subscription
         finally:
             group.joining -= 1
@@ -141,10 +151,26 @@ class Hub:
             raise
         subscription.recover_with(recovery)
 
-    def leave(self, subscription: Subscription) -> None:
+    def leave(self, subscription: Subscription, reason: Reason = Reason.LEFT) -> None:
         """End a membership; the last one ends its group."""
-        subscription.group.leave(subscription)
-        self._retire_unused(subscription.group)
+        group, client = subscription.group, subscription.follower.id
+        group.leave(subscription)
+        if group.member(client) is None:  # it may have left while it joined, and joined anew meanwhile
+            self.engine.depart(group.name, client, reason)
+        self._retire_unused(group)
+
+    async def members(self, name: str, after: str | None, limit: int) -> Members:
+        """Return a page of a group's members, those of all processes. Raises `InvalidGroupName`, `PresenceOff` and
+        `EngineError`."""
+        check_group_name(name)
+        self._running()
+        if not self.settings.for_group(name).presence:
+            raise PresenceOff(name)
+        return await self.engine.members(name, after, limit)
+
+    def noticed(self, group: str, changes: Sequence[Change], *, occupied: bool, vacated: bool) -> None:
+        """Have the application's hooks called."""
+        self.hooks.noticed(group, changes, occupied=occupied, vacated=vacated)
 
     async def publish(self, name: str, draft: Draft) -> Receipt:
         """Publish to the group and return the receipt once its members here are being told; with an engine that knows
@@ -244,7 +270,8 @@ class Hub:
         """Return the groups with members here."""
         return [group for group in self._groups.values() if group.subscribers]
 
-    async def _counts(self) -> Mapping[str, Audience]:
+    async def counts(self) -> Mapping[str, Audience]:
+        """Count the subscribers of this process, by group."""
         counts = {}
         for number, group in enumerate(self.opened_groups(), 1):
             counts[group.name] = Audience(group.subscribers, group.behind)
@@ -270,7 +297,9 @@ class Hub:
 
     def _open(self, name: str) -> Group:
         nursery = self._running()
-        group = self._groups[name] = Group(name, self.settings.for_group(name), self.engine, self._pins, self.meters)
+        group = self._groups[name] = Group(
+            name, self.settings.for_group(name), self.engine, self._pins, self.meters, self._rounds.arouse
+        )
         nursery.start_soon(group.run, self._forget, name=f"group {name}")
         return group
 

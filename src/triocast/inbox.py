@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import trio
 
 from triocast.core.message import Message, Position
+from triocast.notices import Notices
 
 
 class InboxClosed(Exception):
@@ -38,11 +39,13 @@ Item = Message | Recall | Renewal
 class Inbox:
     """What waits for one broadcaster. `reserve` then `put_nowait` (or `release`), each reservation exactly once.
 
-    Whoever must not wait calls `offer`, `recall` and `renew`, which take no places.
+    Whoever must not wait calls `offer`, `recall` and `renew`, which take no places. What is told of who is in the group
+    goes to `notices`, past the messages.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self.notices = Notices()
         self.closed = False
         self.count = 0  # messages that were put in and are not given to the members yet, taken or not
         self.weight = 0  # their bytes

@@ -6,56 +6,57 @@ It writes only to sockets that take it at once; whoever does not is woken to do 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Generic, TypeVar
 
 import trio
 
-from triocast.core.log import Entry, last_of
 from triocast.core.message import Gap
-from triocast.core.wire import Format
-from triocast.subscription import Subscription
+from triocast.core.wire import Format, Told
+from triocast.subscription import Stream
 
 SLICE = 128  # members served between two looks at the clock
+_Stream = TypeVar("_Stream", bound=Stream)
+
 ROUND = 0.005  # seconds a round works before others get a turn; a slower event loop is felt by every client
 
 
-class Lanes:
-    """Parked subscriptions. One lane a format, because the members of a lane are written the same bytes."""
+class Lanes(Generic[_Stream]):
+    """Parked streams of one kind. One lane a format, because the members of a lane are written the same bytes."""
 
     def __init__(self) -> None:
-        self._lanes: dict[Format, dict[Subscription, None]] = {}  # dicts, not sets: the same order in every run
-        self.busy: dict[Subscription, None] = {}
+        self._lanes: dict[Format, dict[_Stream, None]] = {}  # dicts, not sets: the same order in every run
+        self.busy: dict[_Stream, None] = {}
         """Members that have something to take, or are writing it."""
 
     def __len__(self) -> int:
         return sum(map(len, self._lanes.values()))
 
-    def park(self, subscription: Subscription) -> None:
+    def park(self, subscription: _Stream) -> None:
         """Take in a subscription that has been given everything."""
         self.busy.pop(subscription, None)
         self._lanes.setdefault(subscription.follower.format, {})[subscription] = None
 
-    def hand_over(self, subscription: Subscription) -> None:
+    def hand_over(self, subscription: _Stream) -> None:
         """Take in a subscription that its follower has to begin, and wake that."""
         self.hold(subscription)
         subscription.follower.wake(subscription)
 
-    def hold(self, subscription: Subscription) -> None:
+    def hold(self, subscription: _Stream) -> None:
         """Take in a subscription that is not given anything yet."""
         self.busy[subscription] = None
 
-    def remove(self, subscription: Subscription) -> None:
+    def remove(self, subscription: _Stream) -> None:
         """Let a subscription go; harmless if it is not here."""
         self.busy.pop(subscription, None)
         self._lanes.get(subscription.follower.format, {}).pop(subscription, None)
 
-    async def serve(self, start: int, entries: Sequence[Entry]) -> int:
-        """Give `entries`, which follow the offset `start`, to everybody who has been given all before them, and return
-        how many took them at once.
+    async def serve(self, start: int, top: int, entries: Sequence[Told]) -> int:
+        """Give `entries`, which lead from the offset `start` to `top`, to everybody who has been given all before them,
+        and return how many took them at once.
 
         Who came meanwhile has them already; who left gets nothing.
         """
         until = trio.current_time() + ROUND
-        top = last_of(entries[-1])
         served = 0
         with_gap = any(isinstance(entry, Gap) for entry in entries)  # what it means to a member, its follower knows
         for form, lane in list(self._lanes.items()):
@@ -70,9 +71,7 @@ class Lanes:
                     until = trio.current_time() + ROUND
         return served
 
-    def _serve_slice(
-        self, lane: dict[Subscription, None], members: list[Subscription], start: int, top: int, data: bytes
-    ) -> int:
+    def _serve_slice(self, lane: dict[_Stream, None], members: list[_Stream], start: int, top: int, data: bytes) -> int:
         """The hottest loop there is: every look at a member's objects counts, which is why what is rare comes last, and
         those are counted who did not take."""
         size = len(data)
@@ -103,17 +102,17 @@ class Lanes:
             self._wake(lane, member)
         return len(members) - passed
 
-    def _wake_slice(self, lane: dict[Subscription, None], members: list[Subscription], start: int) -> None:
+    def _wake_slice(self, lane: dict[_Stream, None], members: list[_Stream], start: int) -> None:
         for member in members:
             if member.cursor == start and member in lane:
                 self._wake(lane, member)
 
-    def _wake(self, lane: dict[Subscription, None], member: Subscription) -> None:
+    def _wake(self, lane: dict[_Stream, None], member: _Stream) -> None:
         lane.pop(member, None)
         self.busy[member] = None
         member.follower.wake(member)
 
 
-def _slices(members: list[Subscription]) -> Iterator[list[Subscription]]:
+def _slices(members: list[_Stream]) -> Iterator[list[_Stream]]:
     for index in range(0, len(members), SLICE):
         yield members[index : index + SLICE]

@@ -22,9 +22,13 @@ from triocast.group import WRITE_BUDGET
 from triocast.meters import Eviction
 from triocast.subscription import Subscription
 from triocast.transport import Transport
+from triocast.watchers import Watch
 
 FIRST_PAUSE = 0.25  # seconds until an engine that could not be reached is asked again for what a client missed
 LONGEST_PAUSE = 4.0  # seconds between two such questions: as many may wait as there are clients
+
+Ready = Subscription | Watch | Left
+"""What can wait to be written."""
 
 logger = logging.getLogger("triocast.connection")
 
@@ -48,7 +52,7 @@ class Outbound:
     def __init__(self, transport: Transport, *, strict: bool) -> None:
         self._transport = transport
         self._strict = strict
-        self._ready: OrderedDict[Subscription | Left, None] = OrderedDict()  # in the order they were woken
+        self._ready: OrderedDict[Ready, None] = OrderedDict()  # in the order they were woken
         self._greetings: dict[Subscription, Joined] = {}  # still to be told, before anything else of the group
         self._later: dict[Subscription, float] = {}  # the engine can't be reached for them: when to try again
         self._pause = FIRST_PAUSE
@@ -76,10 +80,11 @@ class Outbound:
         """Start no task any more; one that runs ends with its nursery."""
         self._place = None
 
-    def wake(self, subscription: Subscription) -> None:
+    def wake(self, stream: Subscription | Watch) -> None:
         """Take note that there is something to take."""
-        self._later.pop(subscription, None)
-        self._put(subscription)
+        if isinstance(stream, Subscription):
+            self._later.pop(stream, None)
+        self._put(stream)
 
     def greet(self, subscription: Subscription, greeting: Joined) -> None:
         """Tell the client this before anything of the group."""
@@ -95,13 +100,14 @@ class Outbound:
             group = subscription.group
             self._put(Left(group.name, group.log.epoch, subscription.given))
 
-    def forget(self, subscription: Subscription) -> None:
+    def forget(self, stream: Subscription | Watch) -> None:
         """Write nothing more of it; a stalled client that comes and goes must not fill the queue."""
-        self._ready.pop(subscription, None)
-        self._later.pop(subscription, None)
-        self._greetings.pop(subscription, None)
+        self._ready.pop(stream, None)
+        if isinstance(stream, Subscription):
+            self._later.pop(stream, None)
+            self._greetings.pop(stream, None)
 
-    def _put(self, ready: Subscription | Left) -> None:
+    def _put(self, ready: Ready) -> None:
         self._ready[ready] = None
         if self._work.awaited:
             self._work.ring()
@@ -122,7 +128,9 @@ class Outbound:
             ready, _ = self._ready.popitem(last=False)
             try:
                 if isinstance(ready, Left):
-                    await self._write_left(ready)
+                    await self._write_one(ready)
+                elif isinstance(ready, Watch):
+                    await self._write_presence(ready)
                 else:
                     await self._write_some(ready, owner)
             except trio.BrokenResourceError:
@@ -154,7 +162,7 @@ class Outbound:
             del self._later[subscription]
             self._ready[subscription] = None
 
-    def _put_off(self, ready: Subscription | Left) -> None:
+    def _put_off(self, ready: Ready) -> None:
         """Try again later; until then its other groups have their turn, and of this one its policy holds: who falls too
         far behind the live messages meanwhile is dealt with as if it did not read."""
         if isinstance(ready, Subscription) and ready.active and ready not in self._ready:
@@ -163,10 +171,17 @@ class Outbound:
             self._later[ready] = trio.current_time() + wait
             self._pause = min(LONGEST_PAUSE, self._pause * 2)
 
-    async def _write_left(self, left: Left) -> None:
+    async def _write_one(self, told: Told) -> None:
         async with self.turn:
             await self._transport.wait_writable()
-            await self._transport.send([left])
+            await self._transport.send([told])
+
+    async def _write_presence(self, watch: Watch) -> None:
+        async with self.turn:
+            await self._transport.wait_writable()
+            events = watch.take()
+            if events:
+                await self._transport.send(events)
 
     async def _write_some(self, subscription: Subscription, owner: Owner) -> None:
         async with self.turn:  # also a checkpoint: a transport that never waits can't keep the event loop

@@ -5,7 +5,7 @@ It knows ASGI and the link's handle, and no framework.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,14 +15,16 @@ import trio
 from triocast import link
 from triocast.connection import Connection, open_connection
 from triocast.core.access import allowed_origin, header_values
-from triocast.core.recovery import Wish, wishes_of
-from triocast.core.wire import FORMATS, Format, FormatName
+from triocast.core.listening import Listening
+from triocast.core.recovery import wishes_of
+from triocast.core.wire import FORMATS, Format
 from triocast.errors import ForeignOrigin
 from triocast.event_request import check_count, last_event_id
 from triocast.hub import Hub
+from triocast.transport import Transport
 from triocast.transports.asgi import AsgiTransport, Receive, Send, Websocket
 from triocast.transports.direct import DirectTransport
-from triocast.transports.events import Call, DirectEvents, Listening, PortableEvents
+from triocast.transports.events import Call, DirectEvents, PortableEvents
 from triocast.transports.portable import PortableTransport
 
 Scope = dict[str, Any]
@@ -58,19 +60,14 @@ class Reception:
     def connection(
         self,
         arrival: Arrival,
-        groups: Sequence[str],
-        wishes: Mapping[str, Wish | None],
-        form: FormatName,
-        *,
-        strict: bool,
+        listening: Listening,
     ) -> AbstractAsyncContextManager[Connection]:
         """Return what accepts the client and runs its connection around a block, as `Triocast.connect` says.
 
         Raises `ForeignOrigin`; entering the block raises what `open_connection` does. The client is not answered then.
         """
-        self._check_origin(arrival.scope)
-        transport = self._transport(arrival, FORMATS[form])
-        return open_connection(self._hub, transport, groups, wishes, strict=strict)
+        self.check_origin(arrival.scope)
+        return self._open(self._transport(arrival, FORMATS[listening.format]), listening)
 
     def events(self, call: Call, listening: Listening) -> AbstractAsyncContextManager[Connection]:
         """Return what answers a request for events and runs its client's connection around a block.
@@ -79,18 +76,27 @@ class Reception:
         repeats its address. Raises `ForeignOrigin`, `TooManyGroups` and `InvalidPosition`; entering the block raises
         what `open_connection` does. The request is not answered then.
         """
-        self._check_origin(call.scope)
+        self.check_origin(call.scope)
         check_count(listening.groups, self._hub.settings)
         known = last_event_id(call.scope, listening.groups)
         if known is not None:
             listening = replace(listening, since=known, last=None)
-        groups = listening.groups
-        wishes = wishes_of(groups, listening.since, listening.last)
+        return self._open(self._event_transport(call, listening), listening)
+
+    def _open(self, transport: Transport, listening: Listening) -> AbstractAsyncContextManager[Connection]:
+        wishes = wishes_of(listening.groups, listening.since, listening.last)
         return open_connection(
-            self._hub, self._event_transport(call, listening), groups, wishes, strict=listening.strict
+            self._hub,
+            transport,
+            listening.groups,
+            wishes,
+            strict=listening.strict,
+            presence=listening.presence,
+            identity=listening.identity,
         )
 
-    def _check_origin(self, scope: Scope) -> None:
+    def check_origin(self, scope: Mapping[str, Any]) -> None:
+        """Raise `ForeignOrigin` for a request of a page that may not use us."""
         origins = header_values(scope["headers"], b"origin")
         host = next(iter(header_values(scope["headers"], b"host")), "") if origins else ""
         if not allowed_origin(origins, host, self._hub.settings.allowed_origins):

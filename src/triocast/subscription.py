@@ -9,9 +9,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from triocast.core.identity import Identity
 from triocast.core.log import Entry, GroupLog, first_of, last_of
 from triocast.core.message import Gap, GapReason
 from triocast.core.overflow import Conflate, Evict, Skip, conflate, judge
+from triocast.core.presence import Member
 from triocast.core.wire import Format
 from triocast.errors import TOO_SLOW, Close
 from triocast.meters import Eviction
@@ -38,15 +40,29 @@ class Outlet(Protocol):
         """The socket is broken: close it; whoever reads learns of it."""
 
 
+class Stream(Protocol):
+    """A cursor of one client: into what a group's members are given, or into something else that is told in order."""
+
+    cursor: int
+    active: bool
+    follower: Follower
+    outlet: Outlet | None
+
+    def settle(self) -> bool:
+        """Park if everything was taken; otherwise return False and stay in the follower's hands."""
+
+
 class Follower(Protocol):
     """Whoever owns subscriptions, one a group: a connection."""
 
     id: str  # by which others name its client
+    identity: Identity  # who its client is
+    member: Member | None  # how it is shown to who asks for the members of a group; None: it is not
     format: Format  # how its client is written to
     outlet: Outlet | None  # the direct way to its client, where there is one
 
-    def wake(self, subscription: Subscription) -> None:
-        """Take note that the subscription has something to take; called once until it is parked again."""
+    def wake(self, stream: Stream) -> None:
+        """Take note that there is something to take; called once until it is parked again."""
 
     def end(self, close: Close) -> None:
         """End the connection, telling its client why; later calls change nothing."""

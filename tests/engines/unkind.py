@@ -27,6 +27,7 @@ class UnkindEngine(MemoryEngine):
     @asynccontextmanager
     async def subscribe(self, group: str, inbox: Inbox) -> AsyncIterator[Position]:
         honest = Inbox(inbox.size)
+        honest.notices = inbox.notices  # of who is there it tells the truth
         async with super().subscribe(group, honest) as position, trio.open_nursery() as nursery:
             nursery.start_soon(self._misdeliver, honest, inbox)
             try:

@@ -26,6 +26,7 @@ class Sink:
 
     def __init__(self, form: Format = RAW, answer: Callable[[bytes], int] = len) -> None:
         self.id = secrets.token_hex(4)
+        self.member = None
         self.format = form
         self.outlet = self
         self.ready = True

@@ -10,12 +10,13 @@ import trio.testing
 
 from tests.sse import Reader
 from triocast import Settings
+from triocast.core.listening import Listening
 from triocast.core.message import Gap, GapReason, Kind, Message, Position
 from triocast.core.wire import Joined
 from triocast.core.wire.sse import COMMENT
 from triocast.errors import RESTART
 from triocast.transport import Disconnected
-from triocast.transports.events import Call, Listening, PortableEvents
+from triocast.transports.events import Call, PortableEvents
 
 SETTINGS = Settings(ping_interval=15, write_timeout=10)
 

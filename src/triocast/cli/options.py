@@ -33,6 +33,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "max_inbound_bytes",
             "max_header",
         ),
+        "Presence": ("presence", "presence_grace", "hook_queue", "hook_timeout"),
         "Slow clients": ("policy", "max_lag", "max_lag_bytes", "inbox", "block_timeout", "pinned_bytes"),
         "History": (
             "history_size",

@@ -103,26 +103,10 @@ class Draft:
 
 
 @dataclass(slots=True, eq=False)
-class Message:
-    """One message with its position; immutable but for the encodings it remembers."""
+class Shared:
+    """Something that many are told: it remembers its encodings."""
 
-    group: str
-    epoch: str
-    offset: int
-    kind: Kind
-    data: bytes
-    key: str | None = None
-    _encodings: dict[Callable[[Any], Any], Any] | None = field(default=None, repr=False)
-
-    @property
-    def position(self) -> Position:
-        """Where the message stands in its group's log."""
-        return Position(self.epoch, self.offset)
-
-    @property
-    def weight(self) -> int:
-        """What the message counts in every bound in bytes: payload + key + 64, whatever its formats."""
-        return len(self.data) + len(self.key or "") + OVERHEAD
+    _encodings: dict[Callable[[Any], Any], Any] | None = field(default=None, init=False, repr=False)
 
     def encoded(self, encode: Callable[[Any], _Encoded]) -> _Encoded:
         """Return `encode(self)`, computed on first use and shared by all who ask with the same function."""
@@ -137,6 +121,28 @@ class Message:
     def forget_encodings(self) -> None:
         """Drop what `encoded` remembers; it is computed anew when asked for."""
         self._encodings = None
+
+
+@dataclass(slots=True, eq=False)
+class Message(Shared):
+    """One message with its position; immutable but for the encodings it remembers."""
+
+    group: str
+    epoch: str
+    offset: int
+    kind: Kind
+    data: bytes
+    key: str | None = None
+
+    @property
+    def position(self) -> Position:
+        """Where the message stands in its group's log."""
+        return Position(self.epoch, self.offset)
+
+    @property
+    def weight(self) -> int:
+        """What the message counts in every bound in bytes: payload + key + 64, whatever its formats."""
+        return len(self.data) + len(self.key or "") + OVERHEAD
 
 
 class GapReason(Enum):

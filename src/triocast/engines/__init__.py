@@ -5,7 +5,7 @@ Engines know nothing of connections.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +13,7 @@ from typing import Protocol
 import trio
 
 from triocast.core.message import Draft, Message, Position
+from triocast.core.presence import Change, Member, Members, Reason
 from triocast.inbox import Inbox
 
 
@@ -63,14 +64,30 @@ class Published:
     repeated: bool = False
 
 
-Counts = Callable[[], Awaitable[Mapping[str, Audience]]]
-"""Counts the subscribers of this process, by group."""
+class Host(Protocol):
+    """What an engine needs of the hub that runs it."""
+
+    async def counts(self) -> Mapping[str, Audience]:
+        """Count the subscribers of this process, by group."""
+
+    def noticed(self, group: str, changes: Sequence[Change], *, occupied: bool, vacated: bool) -> None:
+        """Take what this process has brought about, for the application's hooks: who came to a group and who went, and
+        whether it had nobody before, or has nobody now. Each change is told to one process."""
 
 
-async def nobody() -> Mapping[str, Audience]:
-    """Count nobody, for an engine without a hub."""
-    await trio.lowlevel.checkpoint()
-    return {}
+class Nobody:
+    """The host of an engine without a hub."""
+
+    async def counts(self) -> Mapping[str, Audience]:
+        """Count nobody."""
+        await trio.lowlevel.checkpoint()
+        return {}
+
+    def noticed(self, group: str, changes: Sequence[Change], *, occupied: bool, vacated: bool) -> None:
+        """Tell nobody."""
+
+
+NOBODY = Nobody()
 
 
 class Engine(Protocol):
@@ -102,12 +119,10 @@ class Engine(Protocol):
     def unsubscribed(self) -> int:
         """How many groups with members here do not hear at the moment what is published."""
 
-    async def run(
-        self, counts: Counts = nobody, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def run(self, host: Host = NOBODY, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Live in the hub's nursery until cancelled; ready once `task_status.started()` is called.
 
-        An engine that knows other processes tells them, every second, the `counts` of this one, and at the end that
+        An engine that knows other processes tells them, every second, the counts of its `host`, and at the end that
         there is nobody any more.
         """
 
@@ -154,3 +169,18 @@ class Engine(Protocol):
         """Return the first names, at most `limit`, after the name `after` (None: of all) of the groups in which
         processes have reported members; dead ones among them, for a while. Raises `EngineError`.
         """
+
+    def enter(self, group: str, member: Member) -> None:
+        """Take note, without waiting, that a connection of this process is in a group, if the group's settings want to
+        know; harmless if it is known.
+
+        The inboxes of all processes, and one host, are told; soon, and unless it was gone again by then.
+        """
+
+    def depart(self, group: str, client: str, reason: Reason) -> None:
+        """Take note that it is in the group no longer: told when the group's grace is over, unless one that is known by
+        the same came back by then. Harmless if it is not known."""
+
+    async def members(self, group: str, after: str | None, limit: int) -> Members:
+        """Return the first members of a group, at most `limit`, in the order of their connections, after the connection
+        `after`: those of all processes, dead ones until they are lost. Raises `EngineError`."""

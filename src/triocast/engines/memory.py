@@ -16,8 +16,10 @@ import trio
 from triocast.core.last_values import LastValues
 from triocast.core.log import Bounds, GroupLog
 from triocast.core.message import Draft, Message, Position
+from triocast.core.presence import Change, Member, Members, Reason
 from triocast.core.recovery import Join
-from triocast.engines import Audience, Counts, NodeState, Page, Published, nobody
+from triocast.engines import NOBODY, Audience, Host, NodeState, Page, Published
+from triocast.engines.rolls import Rolls
 from triocast.inbox import Inbox, InboxClosed
 from triocast.settings import Settings
 
@@ -57,21 +59,29 @@ class MemoryEngine:
         self._values: OrderedDict[str, LastValues] = OrderedDict()
         self._shortest_ttl = min(each.history_ttl for each in (settings, *settings.namespaces.values()))
         self._weight = 0
+        self._rolls = Rolls(settings, self._tell)
+        self._host: Host = NOBODY
 
     def __repr__(self) -> str:
         return f"<MemoryEngine {len(self._logs)} groups, {len(self._inboxes)} active, history {self._weight} bytes>"
 
     async def run(
         self,
-        counts: Counts = nobody,  # noqa: ARG002 - it knows no other process
+        host: Host = NOBODY,
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Forget, every second, what is over its time."""
+        self._host = host
         task_status.started()
-        while True:
-            await trio.sleep(SWEEP_EVERY)
-            self.sweep(trio.current_time())
+        try:
+            while True:
+                await trio.sleep(SWEEP_EVERY)
+                self.sweep(trio.current_time())
+                self._rolls.expire(trio.current_time())
+        finally:
+            self._rolls.end()
+            self._host = NOBODY
 
     @asynccontextmanager
     async def subscribe(self, group: str, inbox: Inbox) -> AsyncIterator[Position]:
@@ -137,6 +147,25 @@ class MemoryEngine:
         """Return nothing: there is no other process."""
         await trio.lowlevel.checkpoint()
         return ()
+
+    def enter(self, group: str, member: Member) -> None:
+        """Take a member in, and tell of it."""
+        self._rolls.enter(group, member)
+
+    def depart(self, group: str, client: str, reason: Reason) -> None:
+        """Strike a member off, and tell of it, once its grace is over."""
+        self._rolls.depart(group, client, reason, trio.current_time())
+
+    async def members(self, group: str, after: str | None, limit: int) -> Members:
+        """Return the members after the connection `after`."""
+        await trio.lowlevel.checkpoint()
+        return self._rolls.page(group, after, limit)
+
+    def _tell(self, group: str, changes: Sequence[Change], occupied: bool, vacated: bool) -> None:
+        inbox = self._inboxes.get(group)
+        if inbox is not None:
+            inbox.notices.add(changes)
+        self._host.noticed(group, changes, occupied=occupied, vacated=vacated)
 
     def sweep(self, now: float) -> None:
         """Forget messages and positions that are over their time at `now`.

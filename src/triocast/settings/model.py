@@ -86,6 +86,13 @@ class GroupSettings:
         Count,
         Meta(description="keys whose newest message a group keeps for join = last; one more, and the most silent goes"),
     ] = 1000
+    presence: Annotated[
+        bool, Meta(description="let those who may listen to a group see who else does, and who comes and goes")
+    ] = True
+    presence_grace: Annotated[
+        Annotated[float, Meta(ge=0, le=3600)],
+        Meta(description="seconds until a leave is told; who is back by then, as after reloading a page, never left"),
+    ] = 0.0
     client_publish: Annotated[
         bool, Meta(description="publish what clients send on /ws to their group, instead of closing them")
     ] = False
@@ -198,6 +205,13 @@ class Settings(GroupSettings):
         Seconds,
         Meta(description="seconds Redis has for an answer, before a publish is answered with unknown_outcome"),
     ] = 5.0
+    hook_queue: Annotated[
+        Count,
+        Meta(description="joins and leaves that wait for the application's hooks; more are dropped, and counted"),
+    ] = 10_000
+    hook_timeout: Annotated[
+        Seconds, Meta(description="seconds a hook may take for one join or leave before it is cancelled")
+    ] = 10.0
     close_timeout: Annotated[Seconds, Meta(description="seconds to wait for the other side once a close is sent")] = 5.0
     grace: Annotated[
         Seconds,

@@ -6,7 +6,7 @@ It touches no socket, and decides nothing about who may listen.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -15,10 +15,11 @@ from typing import Any, Protocol
 
 import trio
 
+from triocast.core.listening import Listening
 from triocast.core.message import Gap, Position
 from triocast.core.recovery import OLDEST
-from triocast.core.wire import FormatName, Told
-from triocast.core.wire.format import Format, Joined
+from triocast.core.wire import Told
+from triocast.core.wire.format import Format, Joined, Presence
 from triocast.core.wire.sse import (
     COMMENT,
     EVENTS,
@@ -63,21 +64,6 @@ class Call:
     receive: Receive
     send: Send
     headers: Sequence[tuple[bytes, bytes]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Listening:
-    """What a client listens to: its groups, in the order in which it named them, where it wants to begin, and how it is
-    written to.
-
-    A `strict` client is closed instead of missing anything.
-    """
-
-    groups: Sequence[str]
-    since: Mapping[str, Position]
-    last: int | None = None
-    strict: bool = False
-    format: FormatName = "raw"
 
 
 class PortableEvents:
@@ -164,7 +150,7 @@ class PortableEvents:
         """
         for each, following in zip_longest(told, told[1:]):
             before_gap = isinstance(each, Joined) and isinstance(following, Gap)
-            if self._known is None:
+            if self._known is None or isinstance(each, Presence):  # who is there has no position
                 yield b"", self._without if before_gap else self._with_id, each
                 continue
             if not before_gap:

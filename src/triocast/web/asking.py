@@ -6,14 +6,15 @@ It answers nothing: what is wrong is a sentence, short enough for a close frame.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import cast
 
+from triocast.core.identity import INFO_RULE, Identity
+from triocast.core.listening import Listening
 from triocast.core.message import Position
 from triocast.core.names import check_group_name
 from triocast.core.positions import parse_since
 from triocast.core.wire import FORMATS, FormatName
-from triocast.errors import InvalidGroupName, InvalidPosition
+from triocast.errors import InvalidGroupName, InvalidIdentity, InvalidPosition
 from triocast.settings import Settings
 from triocast.web import query
 
@@ -24,41 +25,42 @@ BAD_FORMAT = f"no such format: it is one of {', '.join(FORMATS)}, given once"
 BAD_STRICT = "strict is 1 or 0, given once"
 BAD_SINCE = "since is EPOCH:OFFSET, or 0 for the oldest kept, once for each group and in their order"
 BAD_LAST = "last is how many messages to begin with, from 1 on, given once and without since"
+BAD_INFO = f"{INFO_RULE}, given once"
+BAD_PRESENCE = "presence is 1 or 0, given once"
+NO_PRESENCE = "who is there is not told: presence is off for this group"
+USUAL = {"format": "raw", "strict": "0", "presence": "0"}
 MAX_DIGITS = 9  # of `last`; more messages than that nobody keeps
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a client asks for: its groups, how it is written to, and where it begins."""
-
-    groups: Sequence[str]
-    format: FormatName
-    strict: bool
-    since: Mapping[str, Position]
-    last: int | None
-
-
-def read_asked(group: str | None, query_string: bytes, settings: Settings) -> Asked | str:
+def read_asked(group: str | None, query_string: bytes, settings: Settings) -> Listening | str:
     """Return what is asked for, or why that can't be. `group` is the path's; None if the query names the groups."""
     said = query.all_texts(query_string)
     asked = said.get("group", []) if group is None else [group] if group else []
-    formats = said.get("format", ["raw"])
-    stricts = said.get("strict", ["0"])
+    form, strict, presence = (said.get(name, [usual]) for name, usual in USUAL.items())
     since = _since(asked, said.get("since", []))
     last = _last(said.get("last", []))
-    if len(formats) > 1 or formats[0] not in FORMATS:
-        return BAD_FORMAT
-    if len(stricts) > 1 or stricts[0] not in ("0", "1"):
-        return BAD_STRICT
+    identity = _claimed(said.get("info", []))
     groups = list(dict.fromkeys(asked))
-    wrong = _wrong_groups(groups, settings)
+    wrong = _wrong_way(form, strict, presence) or _wrong_groups(groups, settings)
     if wrong is not None:
         return wrong
     if since is None:
         return BAD_SINCE
     if last == 0 or (last is not None and since):
         return BAD_LAST
-    return Asked(groups, cast("FormatName", formats[0]), stricts[0] == "1", since, last)
+    if identity is None:
+        return BAD_INFO
+    if presence[0] == "1" and not all(settings.for_group(name).presence for name in groups):
+        return NO_PRESENCE
+    return Listening(groups, since, last, cast("FormatName", form[0]), strict[0] == "1", presence[0] == "1", identity)
+
+
+def _wrong_way(form: Sequence[str], strict: Sequence[str], presence: Sequence[str]) -> str | None:
+    if len(form) > 1 or form[0] not in FORMATS:
+        return BAD_FORMAT
+    if len(strict) > 1 or strict[0] not in ("0", "1"):
+        return BAD_STRICT
+    return BAD_PRESENCE if len(presence) > 1 or presence[0] not in ("0", "1") else None
 
 
 def _since(groups: Sequence[str], texts: Sequence[str]) -> Mapping[str, Position] | None:
@@ -78,6 +80,16 @@ def _last(texts: Sequence[str]) -> int | None:
         return None
     text = texts[0]
     return int(text) if len(texts) == 1 and len(text) <= MAX_DIGITS and text.isascii() and text.isdigit() else 0
+
+
+def _claimed(texts: Sequence[str]) -> Identity | None:
+    """Return who the client says that it is, None if that makes no sense."""
+    if len(texts) > 1:
+        return None
+    try:
+        return Identity.of(None, texts[0] if texts else None, claimed=True)
+    except InvalidIdentity:
+        return None
 
 
 def _wrong_groups(groups: Sequence[str], settings: Settings) -> str | None:

@@ -10,13 +10,15 @@ from triocast.web.events import events_routes
 from triocast.web.groups import group_routes
 from triocast.web.health import health_routes
 from triocast.web.history import history_routes
+from triocast.web.members import company_routes, member_routes
 from triocast.web.metrics import metrics_routes
 from triocast.web.publish import publish_routes
 from triocast.web.socket import socket_routes
 
 
 def routes(push: Triocast, name: str = "triocast", workers: Workers | None = None) -> Blueprint:
-    """Return a blueprint with `/ws`, `/sse`, `/publish`, `/groups`, `/metrics` and `/health` for the groups of `push`.
+    """Return a blueprint with `/ws`, `/sse`, `/publish`, `/groups`, `/members`, `/metrics` and `/health` for the groups
+    of `push`.
 
     `app.register_blueprint(routes(push), url_prefix="/push")` mounts it below a prefix. Bodies are bounded by the
     application: see `triocast.web.bound_bodies`. `workers` are the processes whose metrics `/metrics` shows, too.
@@ -28,6 +30,8 @@ def routes(push: Triocast, name: str = "triocast", workers: Workers | None = Non
         publish_routes,
         group_routes,
         history_routes,
+        member_routes,
+        company_routes,
         health_routes,
     )
     for part in parts:

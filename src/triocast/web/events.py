@@ -10,6 +10,7 @@ from typing import Any
 from quart import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest
 
+from triocast.core.listening import Listening
 from triocast.core.names import check_group_name
 from triocast.errors import TriocastError
 from triocast.event_request import check_count, cors_headers
@@ -17,7 +18,7 @@ from triocast.event_response import EventsResponse, serve_events, with_headers
 from triocast.extension import Triocast
 from triocast.problems import answer
 from triocast.settings import Settings
-from triocast.transports.events import Call, Listening
+from triocast.transports.events import Call
 from triocast.web import query
 from triocast.web.asking import read_asked
 from triocast.web.errors import answer_errors_with_json, http_error, our_error
@@ -107,4 +108,4 @@ def read_listening(group: str | None, query_string: bytes, settings: Settings) -
     asked = read_asked(group, query_string, settings)
     if isinstance(asked, str):
         raise BadRequest(asked)
-    return Listening(asked.groups, asked.since, asked.last, asked.strict, asked.format)
+    return asked

@@ -13,8 +13,9 @@ from typing import Protocol
 from quart import Blueprint, websocket
 
 from triocast.connection import Connection
+from triocast.core.listening import Listening
 from triocast.core.message import Draft, Position
-from triocast.core.wire import FormatName
+from triocast.core.wire import FORMATS
 from triocast.errors import POLICY, TOO_BIG, TOO_SLOW, MessageTooLarge, Overloaded
 from triocast.extension import Triocast
 from triocast.web.asking import read_asked
@@ -22,6 +23,7 @@ from triocast.web.errors import answer_errors_with_json
 from triocast.web.names import GROUP, know_group_names
 
 NOWHERE: Mapping[str, Position] = MappingProxyType({})
+PAYLOADS_ONLY = "bare payloads have no room for who is there: ask for format=json with presence=1"
 NO_CLIENT_PUBLISH = "this group takes no messages from clients: publish over HTTP (client_publish is off)"
 
 
@@ -38,39 +40,32 @@ def socket_routes(push: Triocast, name: str = "triocast_ws") -> Blueprint:
 
     @blueprint.websocket("/ws")
     async def by_query() -> None:
-        await serve(push, push.connect, None, websocket.query_string)
+        await serve(push, push.accept, None, websocket.query_string)
 
     @blueprint.websocket(f"/ws/{GROUP}")
     async def by_path(group: str) -> None:
-        await serve(push, push.connect, group, websocket.query_string)
+        await serve(push, push.accept, group, websocket.query_string)
 
     return blueprint
 
 
 class Connect(Protocol):
-    """`Triocast.connect`, or the same below Quart."""
+    """`Triocast.accept`, or the same below Quart."""
 
-    def __call__(
-        self,
-        *groups: str,
-        format: FormatName = "raw",  # noqa: A002 - as `Triocast.connect` calls it
-        strict: bool = False,
-        since: Mapping[str, Position] = NOWHERE,
-        last: int | None = None,
-    ) -> AbstractAsyncContextManager[Connection]: ...
+    def __call__(self, listening: Listening) -> AbstractAsyncContextManager[Connection]: ...
 
 
 async def serve(push: Triocast, connect: Connect, group: str | None, query_string: bytes) -> None:
     """Serve the WebSocket at `/ws/<group>`, or at `/ws` if `group` is None; the one way, whatever dispatched it."""
     asked = read_asked(group, query_string, push.settings)
+    if not isinstance(asked, str) and asked.presence and not FORMATS[asked.format].greets:
+        asked = PAYLOADS_ONLY
     if isinstance(asked, str):
-        async with connect() as connection:
+        async with connect(Listening(())) as connection:
             await connection.close(POLICY.code, asked)
         return
     publishes = all(push.settings.for_group(group).client_publish for group in asked.groups)
-    async with connect(
-        *asked.groups, format=asked.format, strict=asked.strict, since=asked.since, last=asked.last
-    ) as connection:
+    async with connect(asked) as connection:
         async for data in connection:
             if publishes:
                 await _publish(push, connection, asked.groups, data)

@@ -10,16 +10,14 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from triocast.connection import Connection
-from triocast.core.message import Position
-from triocast.core.recovery import wishes_of
-from triocast.core.wire import FormatName
+from triocast.core.listening import Listening
 from triocast.errors import TriocastError
 from triocast.extension import Triocast
 from triocast.reception import Arrival, Place
 from triocast.web.errors import our_error
 from triocast.web.gate import App, Scope, Send, send_answer
 from triocast.web.names import asked_group
-from triocast.web.socket import NOWHERE, serve
+from triocast.web.socket import serve
 
 
 class SocketFront:
@@ -60,17 +58,10 @@ class _Caller:
         self._receive = receive
         self._send = send
 
-    def connect(
-        self,
-        *groups: str,
-        format: FormatName = "raw",  # noqa: A002 - as `Triocast.connect` calls it
-        strict: bool = False,
-        since: Mapping[str, Position] = NOWHERE,
-        last: int | None = None,
-    ) -> AbstractAsyncContextManager[Connection]:
-        """Do what `Triocast.connect` does, but raise the error for which the client is refused."""
+    def connect(self, listening: Listening) -> AbstractAsyncContextManager[Connection]:
+        """Do what `Triocast.accept` does, but raise the error for which the client is refused."""
         arrival = Arrival(self._scope, self._receive, self._send, self)
-        return self._push.reception.connection(arrival, groups, wishes_of(groups, since, last), format, strict=strict)
+        return self._push.reception.connection(arrival, listening)
 
     async def accept(self, headers: Mapping[str, str]) -> None:
         self.answered = True

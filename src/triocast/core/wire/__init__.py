@@ -7,6 +7,7 @@ from triocast.core.wire.deflate import compressed as compressed
 from triocast.core.wire.format import Format as Format
 from triocast.core.wire.format import Joined as Joined
 from triocast.core.wire.format import Left as Left
+from triocast.core.wire.format import Presence as Presence
 from triocast.core.wire.format import Told as Told
 from triocast.core.wire.json import JSON as JSON
 from triocast.core.wire.raw import RAW as RAW

@@ -8,7 +8,7 @@ from __future__ import annotations
 import zlib
 from functools import cache
 
-from triocast.core.message import Message
+from triocast.core.message import Shared
 from triocast.core.wire.format import Format, Payload, Told
 from triocast.core.wire.websocket import frame, opened
 
@@ -32,8 +32,8 @@ class Compressed(Format):
         return f"<Format {self.name}, compressed>"
 
     def frame(self, told: Told) -> bytes:
-        """Return the whole frame a server sends. Only of messages, which are for all: gaps are for one client each."""
-        return told.encoded(self._frame) if isinstance(told, Message) else self._plain.frame(told)
+        """Return the whole frame a server sends. Only of what is for all: gaps are for one client each."""
+        return told.encoded(self._frame) if isinstance(told, Shared) else self._plain.frame(told)
 
     def _frame(self, told: Told) -> bytes:
         payload = self.encode(told)

@@ -5,11 +5,12 @@ It knows no connection and writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from triocast.core.log import Entry
-from triocast.core.message import Message
+from triocast.core.message import Shared
+from triocast.core.presence import Member, Moved, Reason
 from triocast.core.wire.websocket import data_frame
 
 Payload = str | bytes
@@ -35,7 +36,21 @@ class Left:
     offset: int
 
 
-Told = Entry | Joined | Left
+@dataclass(slots=True, eq=False)
+class Presence(Shared):
+    """What has changed of who is in a group; with `reset`, whoever is told knows nothing of that any more, and asks.
+
+    A connection is in one of the three only. It has no position and no history.
+    """
+
+    group: str
+    joined: Sequence[Member] = ()
+    left: Sequence[tuple[str, Reason]] = ()
+    moved: Sequence[Moved] = ()
+    reset: bool = False
+
+
+Told = Entry | Joined | Left | Presence
 """What a client can be told of a group."""
 
 
@@ -56,11 +71,11 @@ class Format:
 
     def payload(self, told: Told) -> Payload | None:
         """Return the payload, `str` for a text frame and `bytes` for a binary one."""
-        return told.encoded(self.encode) if isinstance(told, Message) else self.encode(told)
+        return told.encoded(self.encode) if isinstance(told, Shared) else self.encode(told)
 
     def frame(self, told: Told) -> bytes:
         """Return the whole frame a server sends, empty for what the format cannot say."""
-        return told.encoded(self._frame) if isinstance(told, Message) else self._frame(told)
+        return told.encoded(self._frame) if isinstance(told, Shared) else self._frame(told)
 
     def _frame(self, told: Told) -> bytes:
         # From the encoder, not from `payload`: whoever wants frames should not keep payloads as well.

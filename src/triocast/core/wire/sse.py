@@ -11,8 +11,9 @@ from typing import cast
 
 import msgspec
 
+from triocast.core.log import Entry
 from triocast.core.message import Gap, Kind, Message, Position
-from triocast.core.wire.format import Format, Left, Told
+from triocast.core.wire.format import Format, Joined, Left, Presence, Told
 from triocast.core.wire.json import payload as json_payload
 from triocast.errors import Close
 
@@ -38,11 +39,12 @@ class Events(Format):
         return chunk(cast("bytes", self.encode(told)))
 
     def _with_id(self, told: Told) -> bytes:
-        return id_line([position_of(told)]) + self._write(told)
+        event = self._write(told)
+        return event if isinstance(told, Presence) else id_line([position_of(told)]) + event
 
 
-def position_of(told: Told) -> Position:
-    """Return up to where a client knows a group once it was told this."""
+def position_of(told: Entry | Joined | Left) -> Position:
+    """Return up to where a client knows a group once it was told this; of who is there, no position says."""
     match told:
         case Message():
             return told.position
@@ -69,6 +71,8 @@ def json_event(told: Told) -> bytes:
             name = b"gap"
         case Left():
             name = b"leave"
+        case Presence():
+            name = b"presence"
         case _:
             name = b"join"
     return b"event: %b\n%b" % (name, data)

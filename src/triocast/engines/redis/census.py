@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import trio
 
-from triocast.engines import Audience, Counts
+from triocast.engines import Audience, Host
 from triocast.engines.redis.keys import PARTITIONS, partition_of
 from triocast.engines.redis.store import Store
 from triocast.errors import EngineError
@@ -39,10 +39,10 @@ class Reporter:
     A partition whose server can't be reached, or has lost what it was told, is told everything next time.
     """
 
-    def __init__(self, store: Store, process: str, look: Counts) -> None:
+    def __init__(self, store: Store, process: str, host: Host) -> None:
         self._store = store
         self._process = process
-        self._look = look
+        self._host = host
         self._told: dict[int, dict[str, Audience]] = {}  # by partition: what the server knows of us
         self._unsure: set[int] = set()  # partitions whose server may know something else
         self._failures: list[EngineError] = []  # of this report
@@ -69,7 +69,7 @@ class Reporter:
 
     async def report(self) -> None:
         """Report once, to all servers at the same time. A server that can't be reached is told next time."""
-        now = await _by_partition(await self._look())
+        now = await _by_partition(await self._host.counts())
         refreshed = set(range(self._count % REFRESH, PARTITIONS, REFRESH)) | self._unsure
         self._count += 1
         async with trio.open_nursery() as nursery:
