@@ -142,15 +142,20 @@ function again(item) {
     && before.querySelector(".who")?.textContent === item.querySelector(".who")?.textContent)
 }
 
-let atEnd = true                             // else somebody reads what was said earlier, and stays there
+let atEnd = true                             // else somebody has gone back to read what was said earlier, and stays there
+let seen = 0
 const toEnd = () => scroll.scrollTop = scroll.scrollHeight
 
 scroll.onscroll = () => {
-  atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80
+  const near = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80
+  atEnd = near || (atEnd && scroll.scrollTop >= seen)        // a window that gets smaller leaves the end, and nobody has gone back
+  seen = scroll.scrollTop
   if (atEnd) $("newest").hidden = true
 }
 $("newest").onclick = toEnd
-new ResizeObserver(() => atEnd && toEnd()).observe(scroll)
+const sizes = new ResizeObserver(() => atEnd && toEnd())
+sizes.observe(scroll)
+sizes.observe(log)
 
 // Saying something: it is shown at once, and has its place when it comes back
 
@@ -289,7 +294,7 @@ function backAgain(user) {
 function list() {
   const people = new Map()                   // one may be here in several windows
   for (const member of members.values()) people.set(member.user, member)
-  const sorted = [...people.values()].sort((a, b) => (b.user === me) - (a.user === me) || nameOf(a).localeCompare(nameOf(b)))
+  const sorted = [...people.values()].sort((a, b) => (b.user === me) - (a.user === me) || nameOf(a).localeCompare(nameOf(b), undefined, {numeric: true}))
   $("members").replaceChildren(...sorted.slice(0, NAMES).map(person), ...more(sorted.length - NAMES))
   $("count").textContent = `${sorted.length.toLocaleString("en")} here`
   $("people").hidden = false

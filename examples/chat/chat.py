@@ -26,7 +26,7 @@ from triocast.web import answer_errors_with_json, bound_bodies
 # What is kept is for those who come later, or come back; a page that is loaded again within presence_grace has not
 # left. Who falls behind by more than max_lag is told what is left out, instead of getting it all: so few only because
 # a chat of two or three people should have a chance to show it.
-SETTINGS = Settings(max_message=16 * 1024, max_lag=12, history_size=200, history_ttl=86_400, presence_grace=3)
+SETTINGS = Settings(max_message=16 * 1024, max_lag=12, history_size=200, history_ttl=86_400, presence_grace=5)
 GROUP = "chat"
 
 App = Callable[[dict[str, Any], Any, Any], Awaitable[None]]

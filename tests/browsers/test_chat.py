@@ -16,6 +16,7 @@ from trio_websocket import wrap_client_stream
 
 from tests.browsers.chromium import DESK, PHONE, Chromium, Page
 from tests.browsers.site import SAME_SERVER, Cut, Site, site
+from tests.e2e.processes import PATIENCE
 
 pytestmark = pytest.mark.once
 
@@ -231,11 +232,15 @@ async def test_a_page_that_is_loaded_again_has_not_left_and_one_that_is_killed_h
         await ann.wait_text(".note", "Bob joined")
         await enter(victim, "Victim")
         await ann.wait_text(".note", "Victim joined")
-        await bob.do(lambda inner: inner.reload())
+        await bob.do(lambda inner: inner.goto("about:blank"))
+        async with guest(one.site, "Guest"):
+            await ann.wait_text(".note", "Guest joined")  # that Bob is gone would have been told before
+        await bob.do(lambda inner: inner.goto(one.site.url))
         await bob.wait_state("live")
         await victim.do(crash)
         await ann.wait_text(".note", "Victim left")  # leaves are told in order: Bob's would have come before
-        assert await ann.texts(".note") == ["Bob joined", "Victim joined", "Victim left"]
+        expected = ["Bob joined", "Victim joined", "Guest joined", "Guest left", "Victim left"]
+        assert await ann.texts(".note") == expected
         assert await ann.texts("#members li") == ["A Ann you", "B Bob"]
 
 
@@ -259,6 +264,25 @@ async def test_a_new_name_is_told_and_somebody_in_two_windows_is_there_once(chro
         await ann.wait_text(".note", "Dan left")
         notes = [note for note in await ann.texts(".note") if "Bob" in note]
         assert notes == ["Bob joined", "Bob is Bobby now"]
+
+
+async def test_who_comes_while_the_members_are_asked_for_is_there_behind_the_answer(chromium: Chromium) -> None:
+    answers: list[tuple[Any, Any]] = []
+    async with chat(chromium) as one, chromium.page(one.site.url, DESK) as ann:
+        hold = lambda route: answers.append((route, route.fetch()))  # noqa: E731 - Playwright puts marks on it
+        await ann.do(lambda inner: inner.route("**/members", hold))
+        await enter(ann, "Ann")
+        with trio.fail_after(PATIENCE):
+            while not answers:
+                await ann.do(lambda inner: inner.wait_for_timeout(10))
+        await one.come("Bob")
+        await ann.wait("() => JSON.stringify(meanwhile).includes('Bob')", None)
+        route, old = answers[0]
+        assert "Bob" not in await ann.do(lambda _: old.text())
+        await ann.do(lambda _: route.fulfill(response=old))
+        await ann.wait_text("#count", "2 here")
+        assert await ann.texts("#members li") == ["A Ann you", "B Bob"]
+        assert await ann.texts(".note") == ["Bob joined"]
 
 
 async def test_a_restarted_server_makes_nobody_leave_and_join(chromium: Chromium) -> None:
