@@ -108,7 +108,7 @@ class Simulation:
         self.census = {name: Census() for name in self.groups}
         self.lives: list[Life] = []  # of those who are there
         self.all = self.joins = self.stalls = self.refusals = self.receipts = self.told = self.partial = 0
-        self.recovered = self.cleared = 0
+        self.recovered = self.delivered = self.cleared = 0
         self.cuts: Counter[str] = Counter()  # by what was under way
         self.wishes: Counter[str] = Counter()
         self.evictions: Counter[Eviction] = Counter()
@@ -123,7 +123,8 @@ class Simulation:
 
         return (
             f"seed {self.seed}: {self.all} lives, {self.joins} joins, {self.receipts} publishes, {self.told} frames, "
-            f"{self.recovered} recovered, {self.partial} partial writes, {self.stalls} stalls, "
+            f"{self.recovered} recovered, {self.delivered} not given to whom they exclude, "
+            f"{self.partial} partial writes, {self.stalls} stalls, "
             f"{self.refusals} refusals, {self.forgotten} groups forgotten, {self.cleared} cleared; "
             f"cuts: {listed(self.cuts)}; wishes: {listed(self.wishes)}; "
             f"evicted: {listed(self.evictions)}; gaps: {listed(self.reasons)}"
@@ -231,23 +232,33 @@ class Simulation:
             data = f"{group}|{number}|{count}|{'x' * size}".encode()
             with trio.move_on_after(random.choice([0.0001, 5, math.inf])):  # some have no patience
                 if random.random() < 0.2:
-                    await self._post(hub, group, [data + b"|%d" % part for part in range(random.randint(1, 6))])
-                await self._publish(hub, group, data, random.choice([None, "x", "y"]))
+                    burst = [data + b"|%d" % part for part in range(random.randint(1, 6))]
+                    await self._post(hub, group, burst, self._excluded(group, random))
+                await self._publish(hub, group, data, random.choice([None, "x", "y"]), self._excluded(group, random))
             await trio.sleep(random.expovariate(self.rate / 10))
 
-    async def _post(self, hub: Hub, group: str, burst: list[bytes]) -> None:
+    def _excluded(self, group: str, random: Random) -> str | None:
+        """Return whom a message is not to be given: now and then a member, or one that may become one."""
+        if random.random() < 0.6:
+            return None
+        open_ones = [life for life in self.lives if life.connection is not None]
+        members = [life for life in open_ones if group in life.members]
+        some = members if random.random() < 0.8 else open_ones
+        return random.choice(some).connection.id if some else None  # type: ignore[union-attr]
+
+    async def _post(self, hub: Hub, group: str, burst: list[bytes], exclude: str | None) -> None:
         """Publish several at once without waiting for receipts."""
         with suppress(Overloaded):
             for data in burst:
-                position = await hub.post(group, Draft.of(data.decode()))
+                position = await hub.post(group, Draft.of(data.decode(), exclude=exclude))
                 assert self.truths[group].positions[data] == position
 
-    async def _publish(self, hub: Hub, group: str, data: bytes, key: str | None) -> None:
+    async def _publish(self, hub: Hub, group: str, data: bytes, key: str | None, exclude: str | None = None) -> None:
         truth, began = self.truths[group], trio.current_time()
         epoch, acknowledged = truth.era.epoch, truth.acknowledged
         with self.census[group].watch() as members:
             try:
-                receipt = await hub.publish(group, Draft.of(data.decode(), key=key))
+                receipt = await hub.publish(group, Draft.of(data.decode(), key=key, exclude=exclude))
             except Overloaded:
                 self.refusals += 1
                 self._refused.append(data)
@@ -299,6 +310,7 @@ class Simulation:
             around.start_soon(self._cancel, life)
             with suppress(ConnectionEnded):  # who is evicted before all its groups are joined
                 async with life.open(hub, groups) as life.connection:
+                    life.view.id = life.connection.id
                     life.note_opened(groups)
                     await self._stay(life, life.connection)
             around.cancel_scope.cancel()
@@ -411,6 +423,7 @@ class Simulation:
             assert life.view.closed.code == close.code
         self.told += life.view.told
         self.recovered += life.view.recovered
+        self.delivered += life.view.delivered
         self.partial += life.kernel.partial
         self.reasons += life.view.reasons
         self._digest.update(b"%r " % trio.current_time() + life.view.digest)

@@ -61,6 +61,7 @@ class Membership:
     messages: int = 0
     missed: int = 0  # messages that gaps named, because of the policy
     lost: int = 0  # likewise, because nobody had them any more
+    own: int = 0  # of who is told nothing: live messages that exclude it, and perhaps were missed beside that
 
     def __post_init__(self) -> None:
         self.at = self.start if self.due is None else self.due[0] - 1
@@ -77,7 +78,7 @@ class Learned:
 
     membership: Membership
     group: str
-    what: str  # message, gap, joined
+    what: str  # message, delivered, gap, joined
     first: int
     position: Position
     before: str | None
@@ -108,6 +109,8 @@ class View:
         self.reasons: Counter[GapReason] = Counter()
         self.told = 0
         self.recovered = 0  # messages
+        self.delivered = 0  # messages that it is told of and not given
+        self.id: str | None = None  # of its connection, once others may know it
         self.taken = 0  # bytes
         self._truths = truths
         self._learn = learn
@@ -195,12 +198,12 @@ class View:
             assert membership.at == top, where
             assert (membership.missed, membership.missed + membership.lost) == (missed, unseen), where
             return
-        if membership.at < membership.until:
-            self._lose_in_recovery(membership, membership.until)
+        if membership.at < top:
+            self._pass_hole(group, membership, top)
         if self._lossy:
             assert missed <= unseen, where
         else:
-            assert missed == unseen - membership.lost, where
+            assert unseen - membership.lost - membership.own <= missed <= unseen - membership.lost, where
 
     def check_streams(self, members: Iterable[str]) -> None:
         """It has been told of every beginning and every end."""
@@ -219,6 +222,8 @@ class View:
             self._gap(said, said.gap)
         elif said.left is not None:
             self._left(said, Position(said.left.epoch, said.left.offset))
+        elif said.delivered is not None:
+            self._delivered(said, Position(said.delivered.epoch, said.delivered.offset))
         else:
             self._message(said)
 
@@ -258,17 +263,34 @@ class View:
         assert data in truth.positions, f"{said} was never published"
         position = truth.positions[data]
         assert said.offset in (None, position.offset)
-        membership = self._due(group, position.epoch, position.offset, position.offset)
+        membership = self._next(said, position)
+        assert not self._is_own(membership, position.offset), f"{said} excludes this client"
+        self._digest.update(b"%d %b" % (position.offset, data))
+        self._tell(membership, said, "message", position.offset, position)
+
+    def _delivered(self, said: Said, position: Position) -> None:
+        membership = self._next(said, position)
+        assert self._is_own(membership, position.offset), f"{said} is for this client"
+        self.delivered += 1
+        self._digest.update(b"%d delivered" % position.offset)
+        self._tell(membership, said, "delivered", position.offset, position)
+
+    def _next(self, said: Said, position: Position) -> Membership:
+        """A message is due, in whatever way it is told."""
+        membership = self._due(said.group, position.epoch, position.offset, position.offset)
         if position.offset <= membership.until:
             self.recovered += 1
         elif self._prompt:
             when = membership.era.times[position.offset - 1]
-            assert trio.current_time() == when, f"{group} {position} came late to a client that reads"
+            assert trio.current_time() == when, f"{said.group} {position} came late to a client that reads"
         membership.at = position.offset
         membership.messages += 1
         self._move(said, position)
-        self._digest.update(b"%d %b" % (position.offset, data))
-        self._tell(membership, said, "message", position.offset, position)
+        return membership
+
+    def _is_own(self, membership: Membership, offset: int) -> bool:
+        """Whether a message excludes this client."""
+        return self.id is not None and membership.era.excludes[offset - 1] == self.id
 
     def _gap(self, said: Said, gap: SaidGap) -> None:
         group = said.group
@@ -346,20 +368,32 @@ class View:
         assert at.end is None or last <= at.end, f"{group} {last} for {at}: it had left"
         assert first > at.at, f"{group} {first} for {at}: not in order, or twice"
         assert at.due is None, f"{group}, {at}: it has not been told what it missed"
-        if not self.silent or self._strict:
+        if not self.silent:
             assert first == at.at + 1, f"{group} {first} for {at}: a hole without a gap"
         elif first > at.at + 1:
-            self._check_hole(group, at, first - 1)
+            self._pass_hole(group, at, first - 1)
         return at
 
-    def _check_hole(self, group: str, membership: Membership, last: int) -> None:
+    def _pass_hole(self, group: str, membership: Membership, last: int) -> None:
+        """Who is told nothing has not been given these, which exclude it or are missing."""
         if membership.at < membership.until:
             self._lose_in_recovery(membership, min(last, membership.until))
-        if last > membership.at and not self._lossy:
-            assert self._truths[group].policy not in (Policy.DISCONNECT, Policy.BLOCK), f"{group}, {membership}: a hole"
+        while membership.at < last:
+            membership.at += 1
+            if self._is_own(membership, membership.at):
+                membership.own += 1
+            elif self._strict or not self._lossy:
+                where = f"{group}, {membership}: a hole"
+                assert not self._strict, where
+                assert self._truths[group].policy not in (Policy.DISCONNECT, Policy.BLOCK), where
 
     def _lose_in_recovery(self, membership: Membership, last: int) -> None:
-        assert last < membership.era.oldest(trio.current_time()), f"{membership} has a hole where history has none"
+        lost = last
+        while lost > membership.at and self._is_own(membership, lost):
+            lost -= 1
+        if lost > membership.at:
+            assert not self._strict, f"{membership}: a hole"
+            assert lost < membership.era.oldest(trio.current_time()), f"{membership} has a hole where history has none"
         membership.lost += last - membership.at
         membership.at = last
 
@@ -371,6 +405,8 @@ class View:
             assert missing == membership.due, where
             membership.due = None
             return
+        if self.silent:
+            self._pass_hole(group, membership, first - 1)  # of its own messages it was told nothing
         assert first == membership.at + 1, where
         assert first <= last, where
         assert membership.end is None or last <= membership.end, where

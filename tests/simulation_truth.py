@@ -26,6 +26,7 @@ class Era:
         self.epoch = epoch
         self.data: list[bytes] = []
         self.keys: list[str | None] = []
+        self.excludes: list[str | None] = []
         self.times: list[float] = []
         self.newest: dict[str | None, int] = {}  # of each key
         self._weights: list[int] = []
@@ -40,6 +41,7 @@ class Era:
         assert message.offset == self.top + 1
         self.data.append(message.data)
         self.keys.append(message.key)
+        self.excludes.append(message.exclude)
         self.times.append(now)
         self._weights.append(message.weight)
         self.newest[message.key] = message.offset

@@ -39,8 +39,14 @@ class SaidLeft(msgspec.Struct, frozen=True):
     offset: int
 
 
+class SaidDelivered(msgspec.Struct, frozen=True):
+    epoch: str
+    offset: int
+
+
 class Said(msgspec.Struct, frozen=True):
-    """A message (of a group, as far as the client is told), or of a group's stream the beginning, a gap or the end."""
+    """A message (of a group, as far as the client is told), or that one was delivered which excludes the client, or of
+    a group's stream the beginning, a gap or the end."""
 
     group: str
     offset: int | None = None
@@ -48,6 +54,7 @@ class Said(msgspec.Struct, frozen=True):
     gap: SaidGap | None = None
     joined: SaidJoined | None = None
     left: SaidLeft | None = None
+    delivered: SaidDelivered | None = None
     id: str | None = None  # of an event; None: it has none, or there are no ids
 
 
@@ -197,4 +204,5 @@ def _event(event: Event) -> Said | Echo | Closing:
             said = msgspec.json.decode(event.data, type=Said)
             assert (event.name == "gap") == (said.gap is not None)
             assert (event.name == "leave") == (said.left is not None)
+            assert (event.name == "delivered") == (said.delivered is not None)
             return msgspec.structs.replace(said, id=event.id or None)

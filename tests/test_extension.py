@@ -373,7 +373,8 @@ def test_the_public_names_are_these() -> None:
             "SettingsError",
             "TooManyConnections",
         ),
-        *("TooManyGroups", "TooManyKeys", "Triocast", "TriocastError", "UnknownOutcome"),
+        *("InvalidConnectionId", "TooManyGroups", "TooManyKeys", "Triocast", "TriocastError", "UnexpectedPosition"),
+        "UnknownOutcome",
     }
 
 

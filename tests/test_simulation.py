@@ -27,6 +27,7 @@ def check_that_much_happened(simulation: Simulation) -> None:
     assert min(simulation.cuts[what] for what in ("halfway", "recovering", "live")) > 5
     assert min(simulation.wishes[wish] for wish in ("known", "Position", "Last", "NoneType")) > 50
     assert simulation.cleared > 5
+    assert simulation.delivered > 50
 
 
 @pytest.mark.parametrize("seed", [seed_of(1), seed_of(2)])
@@ -63,6 +64,7 @@ def test_an_unkind_engine_changes_nothing_of_that(seed: int, cost: float) -> Non
     simulation.run()
     assert simulation.joins > 500
     assert simulation.recovered > 3_000
+    assert simulation.delivered > 30
     assert simulation.reasons[GapReason.LOST] > 20
 
 

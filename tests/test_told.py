@@ -182,31 +182,19 @@ async def test_a_raw_client_has_no_room_for_that(autojump_clock: trio.testing.Mo
             assert told(transport) == [1]
 
 
-async def test_of_what_a_slow_client_was_not_given_when_it_was_taken_out_it_gets_nothing(
-    autojump_clock: trio.testing.MockClock,
+@pytest.mark.parametrize(
+    ("settings", "count"), [({}, 5), ({"max_lag": 3, "policy": Policy.DROP_NEWEST}, 9)], ids=["behind", "frozen"]
+)
+async def test_of_what_a_slow_client_was_not_given_when_it_was_taken_out_it_gets_nothing_but_how_far_it_came(
+    autojump_clock: trio.testing.MockClock, settings: dict[str, Any], count: int
 ) -> None:
-    async with running_hub() as hub:
+    async with running_hub(**settings) as hub:
         transport = MemoryTransport(JSON)
         async with open_connection(hub, transport, ["a"]) as connection:
             await publish(hub, "a", 1)
             await trio.testing.wait_all_tasks_blocked()
             transport.stall()
-            await publish(hub, "a", 5)
-            await trio.testing.wait_all_tasks_blocked()
-            await connection.leave("a")
-            transport.resume()
-            await trio.testing.wait_all_tasks_blocked()
-            assert told(transport) == ["a@0", 1, "a!1"]
-
-
-async def test_who_is_taken_out_while_frozen_is_told_how_far_it_came(autojump_clock: trio.testing.MockClock) -> None:
-    async with running_hub(max_lag=3, policy=Policy.DROP_NEWEST) as hub:
-        transport = MemoryTransport(JSON)
-        async with open_connection(hub, transport, ["a"]) as connection:
-            await publish(hub, "a", 1)
-            await trio.testing.wait_all_tasks_blocked()
-            transport.stall()
-            await publish(hub, "a", 9)
+            await publish(hub, "a", count)
             await trio.testing.wait_all_tasks_blocked()
             await connection.leave("a")
             transport.resume()

@@ -18,6 +18,7 @@ from triocast.errors import ConnectionEnded as ConnectionEnded
 from triocast.errors import EngineError as EngineError
 from triocast.errors import EngineUnavailable as EngineUnavailable
 from triocast.errors import IdempotencyConflict as IdempotencyConflict
+from triocast.errors import InvalidConnectionId as InvalidConnectionId
 from triocast.errors import InvalidGroupName as InvalidGroupName
 from triocast.errors import InvalidIdempotencyKey as InvalidIdempotencyKey
 from triocast.errors import InvalidIdentity as InvalidIdentity
@@ -32,6 +33,7 @@ from triocast.errors import TooManyConnections as TooManyConnections
 from triocast.errors import TooManyGroups as TooManyGroups
 from triocast.errors import TooManyKeys as TooManyKeys
 from triocast.errors import TriocastError as TriocastError
+from triocast.errors import UnexpectedPosition as UnexpectedPosition
 from triocast.errors import UnknownOutcome as UnknownOutcome
 from triocast.extension import GroupHandle as GroupHandle
 from triocast.extension import Triocast as Triocast

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from triocast.core.message import Position
 
 
 class TriocastError(Exception):
@@ -54,6 +58,29 @@ class InvalidIdentity(TriocastError, ValueError):
 
     code = "invalid_identity"
     status = 400
+
+
+class InvalidConnectionId(TriocastError, ValueError):
+    """The text can't be the id of a connection; nothing was published."""
+
+    code = "invalid_connection_id"
+    status = 400
+
+
+class UnexpectedPosition(TriocastError):
+    """The group is not where a publish expected it to be: somebody else was faster, and nothing was published.
+
+    Unlike a temporary error the same call never succeeds: look at what is new, and decide again, expecting `position`,
+    where the group is now.
+    """
+
+    code = "unexpected_position"
+    status = 409
+
+    def __init__(self, group: str, expected: Position, position: Position) -> None:
+        stands = f"is at {position.text}" if position.epoch else "has nothing published to it (0)"
+        super().__init__(f"{group} {stands}, not at {expected.text}: nothing was published; look again and decide anew")
+        self.position = position
 
 
 class IdempotencyConflict(TriocastError, ValueError):

@@ -75,7 +75,15 @@ class GroupHandle:
         """
         await connection.leave(self.name)
 
-    async def send(self, message: object, *, key: str | None = None, idempotency_key: str | None = None) -> Receipt:
+    async def send(
+        self,
+        message: object,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        exclude: Connection | str | None = None,
+        expected: Position | str | None = None,
+    ) -> Receipt:
         """Publish `message` to all members: `str` as text, `bytes` as binary, anything else as JSON.
 
         Waits while the group's inbox is full; cancelled there, nothing was published. Returns a receipt once the
@@ -84,11 +92,22 @@ class GroupHandle:
         With an `idempotency_key` the group is given the message once, however often this is called within 300 seconds:
         a repeat waits for the first, publishes nothing and returns its receipt, as `repeated`.
 
-        Raises `InvalidMessage`, `MessageTooLarge`, `EngineError`; with an idempotency key also `InvalidIdempotencyKey`,
-        `IdempotencyConflict` if it came with another message before, and `TooManyKeys`. From a thread:
-        `trio.from_thread.run(group.send, message)`.
+        The connection `exclude`, or that with this id, is told that the message was delivered, if its format can say
+        so, and not given it. With `expected` the message is published only if that is the position of the group's
+        newest message (`"0"`: if it has none yet); a repeat is not judged again.
+
+        Raises `InvalidMessage`, `MessageTooLarge`, `EngineError`; `InvalidConnectionId`; `InvalidPosition`, and
+        `UnexpectedPosition`, which has the group's `position`, if it is another; with an idempotency key also
+        `InvalidIdempotencyKey`, `IdempotencyConflict` if it came with another message before, and `TooManyKeys`. From
+        a thread: `trio.from_thread.run(group.send, message)`.
         """
-        draft = Draft.of(message, key=key, idempotency_key=idempotency_key)
+        draft = Draft.of(
+            message,
+            key=key,
+            idempotency_key=idempotency_key,
+            exclude=exclude.id if isinstance(exclude, Connection) else exclude,
+            expected=None if expected is None else _position(expected),
+        )
         # A handler that sends in a loop must not be faster than the tasks that write to its clients.
         await trio.lowlevel.checkpoint()
         return await self._hub.publish(self.name, draft)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import trio
 
 from triocast.core.log import Bounds, Entry, GroupLog, first_of, last_of
-from triocast.core.message import Gap, GapReason, Position, Receipt
+from triocast.core.message import Gap, GapReason, Message, Position, Receipt
 from triocast.core.overflow import Evict, Policy, judge, would_fall_off
 from triocast.engines import Audience, Engine
 from triocast.errors import CRASHED, RESTART, EngineUnavailable
@@ -313,9 +313,16 @@ class Group:
         """Give what was appended since the last time to everybody who was caught up then."""
         entries, self._fresh, self._fresh_weight = self._fresh, [], 0
         if entries:
+            self._set_aside_excluded(entries)
             served = await self._lanes.serve(first_of(entries[0]) - 1, last_of(entries[-1]), entries)
             self.traffic.deliver(entries, served)
             self._evict_laggards()
+
+    def _set_aside_excluded(self, entries: list[Entry]) -> None:
+        """Whoever a message excludes is told so by its own task: a round has the same bytes for everybody."""
+        for entry in entries:
+            if isinstance(entry, Message) and entry.exclude in self._members:
+                self._lanes.set_aside(self._members[entry.exclude])
 
     def _evict_laggards(self) -> None:
         """Without waiting for their sockets: who does not read would never be judged otherwise."""

@@ -178,10 +178,11 @@ class Hub:
 
         While the group's inbox is full, or one of its members too far behind with policy `block`, the call waits;
         cancelled there, nothing was published, and later it was. Raises `InvalidGroupName`, `MessageTooLarge`,
-        `EngineError`, and `Overloaded` when it has waited for `block_timeout`.
+        `EngineError`, `Overloaded` when it has waited for `block_timeout`, and `UnexpectedPosition` for a draft that
+        expects the group elsewhere than it is once the call has waited.
 
         A draft with an idempotency key is published once: a repeat is answered with the first receipt, as
-        `idempotency.Once` has it.
+        `idempotency.Once` has it, wherever it expects the group.
         """
         if draft.idempotency_key is not None and not self.engine.remembers:
             return await self._publish_once(name, draft.idempotency_key, draft)

@@ -50,6 +50,15 @@ class Lanes(Generic[_Stream]):
         self.busy.pop(subscription, None)
         self._lanes.get(subscription.follower.format, {}).pop(subscription, None)
 
+    def set_aside(self, subscription: _Stream) -> None:
+        """Leave a subscription out of the next round: its follower is woken to read from the log what is its own.
+
+        Harmless if it is not parked.
+        """
+        lane = self._lanes.get(subscription.follower.format, {})
+        if subscription in lane:
+            self._wake(lane, subscription)
+
     async def serve(self, start: int, top: int, entries: Sequence[Told]) -> int:
         """Give `entries`, which lead from the offset `start` to `top`, to everybody who has been given all before them,
         and return how many took them at once.

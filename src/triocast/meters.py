@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from itertools import accumulate
 
-from triocast.core.log import Entry
 from triocast.core.message import Message
 from triocast.core.names import namespace_of
+from triocast.core.wire import Told
 
 OTHER = "other"
 """The label of all namespaces that the settings do not name: publishers make names, and must not make series."""
@@ -85,8 +85,8 @@ class Traffic:
         """A publish was answered with the receipt of an earlier one."""
         self.repeated += 1
 
-    def deliver(self, entries: Iterable[Entry], members: int = 1) -> None:
-        """Each of `members` was given `entries`, of which messages count and gaps do not."""
+    def deliver(self, entries: Iterable[Told], members: int = 1) -> None:
+        """Each of `members` was given `entries`, of which messages count and what stands in their place does not."""
         if members:
             sizes = [len(entry.data) for entry in entries if isinstance(entry, Message)]
             self.delivered += members * len(sizes)

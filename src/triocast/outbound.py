@@ -14,13 +14,12 @@ from typing import Protocol
 import trio
 
 from triocast.bell import Bell
-from triocast.core.log import Entry
 from triocast.core.message import Gap, GapReason
 from triocast.core.wire import Joined, Left, Told
 from triocast.errors import CRASHED, MISSED, Close, EngineError, EngineUnavailable, UnknownOutcome
 from triocast.group import WRITE_BUDGET
 from triocast.meters import Eviction
-from triocast.subscription import Subscription
+from triocast.subscription import Given, Subscription
 from triocast.transport import Transport
 from triocast.watchers import Watch
 
@@ -203,7 +202,7 @@ class Outbound:
             if missed is not None and subscription.active:  # else it was left while it was written to
                 _end_missing(subscription, missed, owner)
 
-    async def _recover(self, subscription: Subscription) -> list[Entry]:
+    async def _recover(self, subscription: Subscription) -> list[Given]:
         recovered = await subscription.recover(WRITE_BUDGET)
         self._pause = FIRST_PAUSE
         return recovered

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from triocast.core.identity import Identity
 from triocast.core.log import Entry, GroupLog, first_of, last_of
-from triocast.core.message import Gap, GapReason
+from triocast.core.message import Gap, GapReason, Message
 from triocast.core.overflow import Conflate, Evict, Skip, conflate, judge
 from triocast.core.presence import Member
-from triocast.core.wire import Format
+from triocast.core.wire import Delivered, Format
 from triocast.errors import TOO_SLOW, Close
 from triocast.meters import Eviction
 from triocast.pins import Pins
@@ -22,6 +22,10 @@ from triocast.recovery import Recovery
 
 if TYPE_CHECKING:
     from triocast.group import Group
+
+
+Given = Entry | Delivered
+"""What a subscription hands out."""
 
 
 class Outlet(Protocol):
@@ -126,7 +130,7 @@ class Subscription:
         if not recovery.done:
             self.recovery = recovery
 
-    async def recover(self, budget: int) -> list[Entry]:
+    async def recover(self, budget: int) -> list[Given]:
         """Return what it missed before it joined, as `take` does; nothing once there is nothing left of that.
 
         Raises `EngineError`; cancelled, nothing was taken.
@@ -137,10 +141,9 @@ class Subscription:
         entries = await recovery.take(budget)
         if not self.active or self.recovery is not recovery:  # it was left meanwhile, or its epoch is over
             return []
-        self.group.traffic.deliver(entries)
         if recovery.done:
             self.recovery = None
-        return entries
+        return self._hand_out(entries)
 
     def renew(self, old: GroupLog, fresh: Recovery) -> None:
         """Go on in the group's new epoch with what `fresh` gives; what was still coming of the `old` log is lost.
@@ -153,10 +156,11 @@ class Subscription:
         self.recovery = fresh.behind(lost if lost.count else None)
         self.cursor = self.group.log.top
 
-    def take(self, budget: int) -> list[Entry]:
+    def take(self, budget: int) -> list[Given]:
         """Return what comes next, at most `budget` bytes or one message, and move the cursor past it.
 
-        A gap comes in its place, before what follows it. Empty when there is nothing more, or when the group's
+        A gap comes in its place, before what follows it, and so does what a message is that excludes the follower:
+        delivered. Empty when there is nothing more, or when the group's
         policy has just ended the follower.
         """
         if not self.active:
@@ -208,7 +212,7 @@ class Subscription:
             self.group.pins.give_back(sum(entry.weight for entry in self.frozen))
             self.frozen = None
 
-    def _take_frozen(self, budget: int) -> list[Entry]:
+    def _take_frozen(self, budget: int) -> list[Given]:
         assert self.frozen is not None  # noqa: S101 - for the type checker
         entries: list[Entry] = []
         weight = 0
@@ -220,7 +224,7 @@ class Subscription:
             self.frozen = None
             self._miss_what_came_meanwhile(entries)
         self._count(entries)
-        return entries
+        return self._hand_out(entries)
 
     def _miss_what_came_meanwhile(self, entries: list[Entry]) -> None:
         log = self.group.log
@@ -228,17 +232,27 @@ class Subscription:
             entries.append(Gap(self.group.name, log.epoch, self.cursor + 1, log.top, GapReason.SLOW))
             self.cursor = log.top
 
-    def _pass(self, entries: list[Entry]) -> list[Entry]:
+    def _pass(self, entries: list[Entry]) -> list[Given]:
         if entries:
             self.cursor = last_of(entries[-1])
             self._count(entries)
             self.group.gate.progressed()
-        return entries
+        return self._hand_out(entries)
+
+    def _hand_out(self, entries: list[Entry]) -> list[Given]:
+        """Return `entries` for this follower, whatever way they came: here alone it is known whom it is given to."""
+        own = self.follower.id
+        given = [_delivered(each) if isinstance(each, Message) and each.exclude == own else each for each in entries]
+        self.group.traffic.deliver(given)
+        return given
 
     def _count(self, entries: list[Entry]) -> None:
-        self.group.traffic.deliver(entries)
         for entry in entries:
             if isinstance(entry, Gap) and entry.reason in (GapReason.SLOW, GapReason.SUPERSEDED):
                 self.missed += entry.count
                 self.group.dropped += entry.count
                 self.group.traffic.drop(self.group.policy.value, entry.count)
+
+
+def _delivered(message: Message) -> Delivered:
+    return Delivered(message.group, message.epoch, message.offset)

@@ -248,7 +248,7 @@ def test_an_answer_that_stays_lost_is_not_taken_for_a_refusal(later, server):
     target = parse_url("http://{}:{}".format(*server.server_address))
     with closing(Publisher(target, None, PATIENCE, sleep=waited.append)) as publisher:
         with pytest.raises(AnswerLost, match="may have been published or not"):
-            publisher.publish("chat", b"x", TEXT, "k")
+            publisher.publish("chat", b"x", TEXT, {"idempotency_key": "k"})
         assert len(server.requests) == 1 + len(PAUSES)
         assert tuple(waited) == PAUSES
 
@@ -263,7 +263,7 @@ def test_a_server_that_is_away_for_a_moment_is_asked_when_it_is_back(unix_server
         os.rename(*next(moves))
 
     with closing(Publisher(parse_url(f"unix:{here}"), None, PATIENCE, sleep=sleep)) as publisher:
-        assert publisher.publish("chat", b"x", TEXT, "k").offset == 2
+        assert publisher.publish("chat", b"x", TEXT, {"idempotency_key": "k"}).offset == 2
 
 
 def test_lines_have_keys_of_their_own_the_same_each_time(server):
@@ -283,6 +283,37 @@ def test_a_bad_idempotency_key_is_refused_before_anything_is_sent(server):
     code, _, err = publish(server, "chat", "x", "--idempotency-key", "a b")
     assert code != 0
     assert "1 to 255 printable ASCII characters without spaces" in err
+    assert server.requests == []
+
+
+def test_whom_it_excludes_and_where_it_expects_the_group_go_into_the_address(server):
+    told = ["--exclude", "id-1_A", "--expected", "e:7", "--idempotency-key", "k"]
+    assert publish(server, "chat", "x", *told)[0] == 0
+    assert server.requests[0][0] == "/publish/chat?idempotency_key=k&exclude=id-1_A&expected=e%3A7"
+    publish(server, "chat", "--exclude", "id", given=b"one\ntwo\n")
+    assert [path for path, _, _ in server.requests[1:]] == ["/publish/chat?exclude=id"] * 2
+
+
+def test_a_group_that_is_elsewhere_has_an_exit_code_of_its_own_and_its_position_is_said(server):
+    error = {"code": "unexpected_position", "message": "chat is at e:9, not at e:7: …", "position": "e:9"}
+    server.answers = [(409, json.dumps({"error": error}).encode(), {})]
+    code, out, err = publish(server, "chat", "x", "--expected", "e:7")
+    assert (code, out) == (3, "")
+    assert err == "triocast: not published: the group is at e:9 now; see what is new, then expect that\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["x", "--exclude", "a b"], "is no connection's id"),
+        (["x", "--expected", "7"], "is no position"),
+        (["--expected", "e:7"], "--expected goes with one message"),
+    ],
+)
+def test_an_option_that_can_not_be_meant_is_refused_before_anything_is_sent(options, told, server):
+    code, _, err = publish(server, "chat", *options, given=b"one\n")
+    assert code != 0
+    assert told in err
     assert server.requests == []
 
 

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from triocast.client.backoff import Backoff, BackoffSettings, may_come_back
+from triocast.errors import CLOSES, ComeBack
 
 
 class Extremes(random.Random):
@@ -52,11 +53,17 @@ def test_a_thousand_failures_do_not_overflow():
     assert delays(1000)[-1] == 30
 
 
-@pytest.mark.parametrize("code", [1001, 1005, 1006, 1011, 1012, 1013, 3000, 4010, 4499])
+@pytest.mark.parametrize("code", [1001, 1005, 1006, 1011, 1012, 1013, 3000, 3499, 4000, 4010, 4499])
 def test_these_closes_allow_to_come_back(code):
     assert may_come_back(code)
 
 
-@pytest.mark.parametrize("code", [1000, 1008, 1009, 3500, 3999, 4500, 4999])
+@pytest.mark.parametrize("code", [1000, 1008, 1009, 3500, 3503, 3999, 4500, 4999])
 def test_these_closes_are_final(code):
     assert not may_come_back(code)
+
+
+def test_of_the_servers_own_closes_the_table_decides():
+    assert {close.code: may_come_back(close.code) for close in CLOSES} == {
+        close.code: close.come_back is not ComeBack.NO for close in CLOSES
+    }

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from triocast.client.course import Course, Place, Step
 from triocast.client.errors import UnexpectedFrame
-from triocast.client.frames import Gap, Item, Joined, Left, Received
+from triocast.client.frames import Delivered, Frame, Gap, Joined, Left, Received
+from triocast.client.presence import Departure, Presence, PresenceReset
 from triocast.core.message import Position
 from triocast.core.recovery import OLDEST
 
@@ -46,6 +47,11 @@ class Story:
             self.told += 1
             self.take(self.course.follow(Received(f"{self.epoch}:{self.told}", "a", self.told)))
 
+    def take_presence(self, item: Presence | PresenceReset) -> None:
+        before = self.course.since
+        assert list(self.course.follow(item)) == [(item, None)]
+        assert self.course.since == before
+
     def take(self, steps: Iterable[Step]) -> None:
         self.given += steps
 
@@ -59,6 +65,11 @@ class Story:
                 last = min(self.top, self.told + number)
                 self.take(self.course.follow(Gap("a", self.told + 1, last, "slow")))
                 self.told = last
+            case "not for us" if self.top > self.told:
+                self.told += 1
+                self.take(self.course.follow(Delivered("a", f"e{self.epoch}", self.told)))
+            case "presence":
+                self.take_presence(PresenceReset("a") if number == 1 else Presence("a", left=(Departure("x", "left"),)))
             case "trim":
                 self.oldest = min(self.top + 1, self.oldest + number)
             case "restart":
@@ -69,7 +80,11 @@ class Story:
 
 
 EVENTS = st.lists(
-    st.tuples(st.sampled_from(["publish", "tell", "slow", "cut", "trim", "restart"]), st.integers(1, 5)), max_size=40
+    st.tuples(
+        st.sampled_from(["publish", "tell", "slow", "cut", "trim", "restart", "not for us", "presence"]),
+        st.integers(1, 5),
+    ),
+    max_size=40,
 )
 
 
@@ -85,6 +100,7 @@ def test_every_offset_comes_once_in_order_as_a_message_or_in_a_gap(
     at = Position("e0", 0)
     for item, position in story.given:
         assert position is not None
+        assert not isinstance(item, Left | Presence | PresenceReset)
         if isinstance(item, Gap) and item.reason == "epoch":
             assert item.epochs is not None
             assert item.epochs[0] == at.epoch
@@ -93,7 +109,7 @@ def test_every_offset_comes_once_in_order_as_a_message_or_in_a_gap(
         # Who begins at the oldest, or with what comes, is promised nothing about what was before.
         free = since != Position("e0", 0) and item is story.given[0][0]
         assert free or first == at.offset + 1
-        assert isinstance(item, Gap) or item.data == f"{position.epoch[1:]}:{item.offset}"
+        assert not isinstance(item, Received) or item.data == f"{position.epoch[1:]}:{item.offset}"
         assert not isinstance(item, Gap) or item.reason != "untold"
         assert free or position.epoch == at.epoch
         at = position
@@ -109,14 +125,44 @@ def test_every_offset_comes_once_in_order_as_a_message_or_in_a_gap(
         (Received("x", "a", 1), "the server sent 1 of a after 7"),
         (Gap("a", 7, 9, "slow"), "the server sent 7 of a after 7"),
         (Gap("a", 8, 5, "slow"), "the server sent a gap of a from 8 to 5"),
+        (Delivered("a", "e", 7), "the server sent 7 of a after 7"),
     ],
 )
-def test_what_goes_back_is_not_accepted(frame: Item, why: str) -> None:
+def test_what_goes_back_is_not_accepted(frame: Frame, why: str) -> None:
     course = Course(["a"], {"a": Position("e", 7)})
     assert list(course.begin("e:7")) == []
     with pytest.raises(UnexpectedFrame, match=why):
         list(course.follow(frame))
     assert course.since == [Position("e", 7)]
+
+
+def test_an_offset_that_is_not_for_us_counts_and_what_is_missing_before_it_is_a_gap() -> None:
+    course = Course(["a"], {"a": Position("e", 7)})
+    assert list(course.begin("e:7")) == []
+    delivered = Delivered("a", "e", 10)
+    assert list(course.follow(delivered)) == [
+        (Gap("a", 8, 9, "untold"), Position("e", 9)),
+        (delivered, Position("e", 10)),
+    ]
+    assert list(course.follow(Received("x", "a", 11))) == [(Received("x", "a", 11), Position("e", 11))]
+    assert course.since == [Position("e", 11)]
+
+
+def test_an_offset_of_an_epoch_that_nobody_told_is_a_new_history() -> None:
+    course = Course(["a"], {"a": Position("e", 7)})
+    assert list(course.begin("e:7")) == []
+    assert list(course.follow(Delivered("a", "f", 3))) == [
+        (Gap("a", 1, 2, "epoch", ("e", "f")), Position("f", 2)),
+        (Delivered("a", "f", 3), Position("f", 3)),
+    ]
+
+
+def test_who_knows_no_position_has_one_by_an_offset_that_is_not_for_it() -> None:
+    course = Course(["a"], {})
+    assert list(course.begin(None)) == []
+    assert list(course.follow(Delivered("a", "e", 3))) == [(Delivered("a", "e", 3), Position("e", 3))]
+    assert course.since == [Position("e", 3)]
+    assert list(course.follow(Delivered("b", "e", 1))) == []
 
 
 def test_what_is_missing_before_a_gap_is_a_gap_of_its_own() -> None:

@@ -10,7 +10,8 @@ from triocast.client.attempt import Ended
 from triocast.client.errors import UnexpectedFrame
 from triocast.client.event_readers import EventReader, JsonEvents, PayloadEvents, read_close
 from triocast.client.events import Event, EventStream
-from triocast.client.frames import Frame, Gap, Joined, Left, Received
+from triocast.client.frames import Delivered, Frame, Gap, Joined, Left, Received
+from triocast.client.presence import MAX_PRESENCE, Departure, Member, Presence, PresenceReset
 from triocast.core.message import Draft, GapReason, Message
 from triocast.core.message import Gap as ToldGap
 from triocast.core.wire import Joined as ToldJoined
@@ -108,6 +109,57 @@ def test_a_server_that_has_no_positions_is_listened_to_as_well() -> None:
     assert read(PayloadEvents(("a",)), b"data: x\n\nid: 7\ndata: y\n\n") == [Received("x", "a"), Received("y", "a")]
     stream = b"data: x\n\nid: 7\ndata: y\n\nid: e:1,e:2,e:3\ndata: z\n\n"
     assert read(PayloadEvents(GROUPS), stream) == [Received(data, None) for data in "xyz"]
+
+
+NEWS = b"""event: presence
+data: {"group":"a","presence":"reset"}
+
+event: presence
+data: {"group":"a","presence":{"joined":[{"client":"c","user":"ann"}],
+data: "left":[{"client":"d","reason":"lost"}]}}
+
+"""
+TOLD_NEWS = [PresenceReset("a"), Presence("a", (Member("c", "ann"),), (Departure("d", "lost"),))]
+
+
+@pytest.mark.parametrize("groups", [("a",), ("b", "a")])
+@pytest.mark.parametrize(("form", "reader"), [("raw", PayloadEvents), ("json", JsonEvents)])
+def test_members_are_told_without_an_id_and_offsets_that_are_not_for_us_with_one(
+    groups: tuple[str, ...], form: str, reader: type[PayloadEvents | JsonEvents]
+) -> None:
+    def written_at(offset: int, what: bytes) -> bytes:
+        known = [f"e:{offset}" if group == "a" else "e:0" for group in groups]
+        return b"id: " + ",".join(known).encode() + b"\n" + what
+
+    def text(offset: int) -> bytes:
+        data = b"x" if form == "raw" else b'{"group":"a","offset":%d,"data":"x"}' % offset
+        return written_at(offset, b"data: " + data + b"\n\n")
+
+    begun = written_at(3, b'event: join\ndata: {"group":"a","joined":{"epoch":"e","offset":3}}\n\n')
+    excluded = b'event: delivered\ndata: {"group":"a","delivered":{"epoch":"e","offset":5}}\n\n'
+    stream = begun + text(4) + NEWS + written_at(5, excluded) + NEWS + text(6)
+    assert read(PayloadEvents(groups) if reader is PayloadEvents else JsonEvents(), stream) == [
+        Joined("a", "e", 3),
+        Received("x", "a", 4),
+        *TOLD_NEWS,
+        Delivered("a", "e", 5),
+        *TOLD_NEWS,
+        Received("x", "a", 6),
+    ]
+
+
+def test_many_members_at_once_fit_where_they_are_asked_for() -> None:
+    for make in (lambda room: PayloadEvents(("a",), room), JsonEvents):
+        assert make(0).max_data(50) < MAX_PRESENCE == make(MAX_PRESENCE).max_data(50)
+        assert make(MAX_PRESENCE).max_data(MAX_PRESENCE) > MAX_PRESENCE
+
+
+def test_why_a_group_was_left_may_be_told() -> None:
+    stream = (
+        b'event: leave\ndata: {"group":"a","left":{"epoch":"e","offset":1,"code":4001,"reason":"out","by":"x"}}\n\n'
+    )
+    for reader in (JsonEvents(), PayloadEvents(("a",))):
+        assert read(reader, stream) == [Left("a", "e", 1, 4001, "out")]
 
 
 def test_what_we_do_not_know_is_passed_over() -> None:

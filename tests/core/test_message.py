@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from triocast import Draft, InvalidMessage, Kind, Message, MessageTooLarge, Position
@@ -44,6 +46,29 @@ def test_a_draft_made_by_hand_is_checked_before_it_can_end_a_group(draft: Draft)
     with pytest.raises(InvalidMessage):
         Draft.of(draft)
     assert Draft.of(Draft(Kind.TEXT, b"x"), key="k") == Draft(Kind.TEXT, b"x", "k")
+
+
+OPTIONS = {"key": "k", "idempotency_key": "once", "exclude": "id", "expected": Position("e", 7)}
+
+
+def test_a_draft_made_by_hand_keeps_each_option_that_is_not_given_anew() -> None:
+    draft = Draft(Kind.TEXT, b"x", **OPTIONS)  # type: ignore[arg-type]
+    assert Draft.of(draft) == draft == Draft.of("x", **OPTIONS)  # type: ignore[arg-type]
+    others = {"key": "l", "idempotency_key": "twice", "exclude": "other", "expected": Position("", 0)}
+    for name, value in others.items():
+        assert Draft.of(draft, **{name: value}) == replace(draft, **{name: value})  # type: ignore[arg-type]
+        assert Draft.of(Draft(Kind.TEXT, b"x"), **{name: value}) == Draft.of("x", **{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", [{"exclude": "a b"}, {"idempotency_key": "a b"}])
+def test_a_draft_made_by_hand_has_its_options_checked(option: dict[str, str]) -> None:
+    for value in (Draft(Kind.TEXT, b"x", **option), "x"):  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="'a b' is "):
+            Draft.of(value, **option)  # type: ignore[arg-type]
+
+
+def test_a_position_is_told_as_it_is_asked_for() -> None:
+    assert [each.text for each in (Position("e", 7), Position("e", 0), Position("", 0))] == ["e:7", "e:0", "0"]
 
 
 def test_text_that_is_not_utf8_is_refused_with_the_place() -> None:

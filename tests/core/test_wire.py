@@ -10,14 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triocast.client.frames import Gap as ReadGap
-from triocast.client.frames import JsonReader, Received
+from triocast.client.frames import Received
+from triocast.client.readers import JsonReader
 from triocast.core.message import Draft, Gap, GapReason, Kind, Message
-from triocast.core.wire import FORMATS, JSON, RAW, Format, Joined, Left, Told
+from triocast.core.wire import FORMATS, JSON, RAW, Delivered, Format, Joined, Left, Told
 from triocast.core.wire.websocket import data_frame
 
 GAP = Gap("a", "e", 3, 7, GapReason.SLOW)
 JOINED = Joined("a", "e", 12, "latest", "client-id")
 LEFT = Left("a", "e", 17)
+DELIVERED = Delivered("a", "e", 6)
 
 
 def message(kind: Kind, data: bytes, group: str = "a", offset: int = 1) -> Message:
@@ -34,6 +36,7 @@ def message(kind: Kind, data: bytes, group: str = "a", offset: int = 1) -> Messa
         (RAW, GAP, None),
         (RAW, JOINED, None),
         (RAW, LEFT, None),
+        (RAW, DELIVERED, None),
         (JSON, message(Kind.TEXT, 'say "grüße"\n'.encode()), '{"group":"a","offset":1,"data":"say \\"grüße\\"\\n"}'),
         (JSON, message(Kind.TEXT, b""), '{"group":"a","offset":1,"data":""}'),
         (JSON, message(Kind.JSON, b'{"a": 1.10}'), '{"group":"a","offset":1,"data":{"a": 1.10}}'),
@@ -47,6 +50,7 @@ def message(kind: Kind, data: bytes, group: str = "a", offset: int = 1) -> Messa
             JOINED,
             '{"group":"a","joined":{"epoch":"e","offset":12,"policy":"latest","client":"client-id"}}',
         ),
+        (JSON, DELIVERED, '{"group":"a","delivered":{"epoch":"e","offset":6}}'),
         (JSON, LEFT, '{"group":"a","left":{"epoch":"e","offset":17}}'),
     ],
 )

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.sse import Event, Reader, unchunk
-from triocast.client.frames import JsonReader, Received
+from triocast.client.frames import Received
+from triocast.client.readers import JsonReader
 from triocast.core.message import Draft, Gap, GapReason, Kind, Message
-from triocast.core.wire import FORMATS, JSON, Joined, Left, Told
+from triocast.core.wire import FORMATS, JSON, Delivered, Joined, Left, Told
 from triocast.core.wire.sse import (
     COMMENT,
     EVENTS,
@@ -55,6 +56,10 @@ def message(kind: Kind, data: bytes, offset: int = 1) -> Message:
         (
             JOINED,
             f"id: e:12\nevent: join\ndata: {JSON.payload(JOINED)}\n\n",
+        ),
+        (
+            Delivered("a", "e", 6),
+            'id: e:6\nevent: delivered\ndata: {"group":"a","delivered":{"epoch":"e","offset":6}}\n\n',
         ),
         (LEFT, 'id: e:17\nevent: leave\ndata: {"group":"a","left":{"epoch":"e","offset":17}}\n\n'),
     ],

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,13 +18,17 @@ import trio.testing
 import trustme
 from valkey.exceptions import ResponseError
 
-from tests.redis_engines import PATIENCE, SHORT, engine_at, running
+from tests.redis_engines import KEYS, PATIENCE, SHORT, engine_at, running
 from tests.redis_servers import Server
-from triocast import Draft, EngineUnavailable, UnknownOutcome
+from triocast import Draft, EngineUnavailable, Settings, UnknownOutcome
+from triocast.core.recovery import Join
+from triocast.engines import Audience
 from triocast.engines.redis.advice import warnings_about
 from triocast.engines.redis.caller import RedisRefused
 from triocast.engines.redis.connection import Access, Reply, new_connection
 from triocast.engines.redis.line import FIRST_WAIT, LONGEST_WAIT, STEADY, Backoff
+from triocast.engines.redis.store import Head
+from triocast.inbox import Inbox
 from triocast.settings.redis_address import Place
 
 
@@ -70,6 +76,31 @@ async def test_a_user_and_a_password_lead_in_and_wrong_ones_are_named_but_not_sh
     server.admin.close()
 
 
+async def test_a_user_with_the_rights_that_the_documentation_names_can_do_everything(
+    make_valkey: Callable[..., Server],
+) -> None:
+    page = Path(__file__, "../../../docs/scaling.md").resolve().read_text()
+    [rights] = re.findall(r"`(~PREFIX:\* .+?)`", page)
+    server = make_valkey()
+    server.admin.execute_command("ACL SETUSER me on >right", *rights.replace("PREFIX", "mine").split())
+    settings = Settings(join=Join.LAST)
+    engine = engine_at(f"redis://me:right@127.0.0.1:{server.port}?prefix=mine", settings)
+    async with running(engine), engine.subscribe("g", Inbox(10)) as start:
+        draft = replace(Draft.of("x", key="k"), idempotency_key="once")
+        for _ in range(2):
+            assert (await engine.publish("g", draft)).position == replace(start, offset=1)
+        for read in (engine.read, engine.fetch, engine.read_back, engine.last_values):
+            assert len((await read("g", 2 if read == engine.read_back else 0, 10)).messages) == 1
+        assert await engine.position("g") == replace(start, offset=1)
+        await engine.store.report(KEYS.of("g").partition, "p", {"g": Audience(1, 0)})
+        assert await engine.listed(None, 10) == ["g"]
+        assert await engine.census(["g"]) == {"g": {"p": Audience(1, 0)}}
+        assert (await engine.store.check("g", Head(start, b""))).same
+    denied = {entry["object"] for entry in server.admin.acl_log()}
+    assert denied <= {"config|get"}
+    server.admin.close()
+
+
 async def test_a_server_that_wants_a_password_says_so(make_valkey: Callable[..., Server]) -> None:
     server = make_valkey()
     server.admin.config_set("requirepass", "secret")
@@ -90,10 +121,9 @@ async def test_tls_leads_in_where_the_certificate_is_trusted(valkey: Server, tmp
     async def decrypt(client: trio.SSLStream[trio.SocketStream]) -> None:
         """Stand between a client and the server, which has no TLS of its own."""
         server = await trio.open_tcp_stream("127.0.0.1", valkey.port)
-        with suppress(trio.BrokenResourceError):
-            async with client, server, trio.open_nursery() as nursery:
-                nursery.start_soon(pass_on, client, server)
-                await pass_on(server, client)
+        async with client, server, trio.open_nursery() as nursery:
+            nursery.start_soon(pass_on, client, server)
+            await pass_on(server, client)
 
     async with trio.open_nursery() as nursery:
         serve = partial(trio.serve_ssl_over_tcp, decrypt, 0, context, host="127.0.0.1", https_compatible=True)
@@ -109,22 +139,26 @@ async def test_tls_leads_in_where_the_certificate_is_trusted(valkey: Server, tmp
 
 
 async def pass_on(source: trio.abc.Stream, target: trio.abc.Stream) -> None:
-    while data := await source.receive_some(65_536):
-        await target.send_all(data)
+    with suppress(trio.BrokenResourceError):  # who does not trust us goes in the middle of the handshake
+        while data := await source.receive_some(65_536):
+            await target.send_all(data)
 
 
 async def test_what_a_server_can_t_do_now_was_not_done_and_the_error_says_what_to_do(
-    make_valkey: Callable[..., Server],
+    make_valkey: Callable[..., Server], caplog: pytest.LogCaptureFixture
 ) -> None:
     server = make_valkey()
     engine = engine_at(server.port)
     async with running(engine):
         await engine.publish("g", Draft.of("x"))
         server.admin.config_set("maxmemory", 1)
-        with pytest.raises(EngineUnavailable, match=r"OOM.*raise its maxmemory"):
-            await engine.publish("g", Draft.of("y"))
+        for _ in range(3):
+            with pytest.raises(EngineUnavailable, match=r"OOM.*raise its maxmemory"):
+                await engine.publish("g", Draft.of("y"))
+        assert engine.connected  # no other process could do more
         server.admin.config_set("maxmemory", 0)
         assert (await engine.publish("g", Draft.of("z"))).position.offset == 2
+    assert len([record for record in caplog.records if "refuses what it is asked (OOM)" in record.getMessage()]) == 1
 
 
 async def test_a_busy_server_has_done_nothing(make_valkey: Callable[..., Server]) -> None:

@@ -14,7 +14,8 @@ from tests.redis_proxy import Proxy, proxied
 from tests.redis_servers import Server
 from triocast import Draft, EngineUnavailable, GapReason, Message, UnknownOutcome
 from triocast.connection import open_connection
-from triocast.engines.redis import connection, feed
+from triocast.engines.redis import connection, feed, wire
+from triocast.engines.redis.engine import RedisEngine
 from triocast.errors import EngineError
 from triocast.hub import Hub
 from triocast.inbox import Inbox, Recall, Renewal
@@ -394,3 +395,27 @@ async def test_many_publish_at_once_in_few_writes(valkey: Server, monkeypatch: p
                     nursery.start_soon(engine.publish, f"g{number}", Draft.of("x"))
             assert sum(writes) > 100 * 100
             assert len(writes) <= 5  # the first one goes alone; now and then something else is asked
+
+
+async def test_for_a_server_that_takes_nothing_a_bounded_number_of_bytes_waits(
+    valkey: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "MAX_UNSENT", 4 * 1024 * 1024)
+    outcomes: list[str] = []
+
+    async def publish(engine: RedisEngine) -> None:
+        try:
+            await engine.publish("g", Draft.of("x" * 1024 * 1024))
+        except (EngineUnavailable, UnknownOutcome) as error:
+            outcomes.append(str(error))
+
+    async with proxied(valkey.port) as proxy:
+        engine = engine_at(proxy.port, SHORT)
+        async with running(engine):
+            proxy.go_silent()
+            async with trio.open_nursery() as nursery:
+                for _ in range(32):
+                    nursery.start_soon(publish, engine)
+    behind = [each for each in outcomes if "bytes behind" in each]
+    assert len(outcomes) == 32
+    assert 32 - 4 - 8 <= len(behind) < 32  # four wait; the kernel and the proxy hold a few more

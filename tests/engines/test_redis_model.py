@@ -16,7 +16,7 @@ from triocast.core.message import OVERHEAD
 from triocast.core.recovery import Join
 from triocast.engines import Page
 from triocast.engines.redis.store import Check, Head, Store
-from triocast.errors import IdempotencyConflict, TooManyKeys
+from triocast.errors import IdempotencyConflict, TooManyKeys, UnexpectedPosition
 
 TTL = 250.0  # seconds; steps of time are hundreds, so that what the test itself takes matters to no message
 SIZE, BYTES, MAX_KEYS, IDEMPOTENCY_KEYS = 7, 900, 3, 4
@@ -48,7 +48,7 @@ class Model:
         return Position(self.epoch, len(self.published))
 
     def publish(self, draft: Draft) -> None:
-        known = Known(len(self.published) + 1, draft)
+        known = Known(len(self.published) + 1, replace(draft, expected=None))
         self.published.append(known)
         self.values.pop(draft.key, None)
         self.values[draft.key] = known
@@ -74,13 +74,17 @@ DRAFTS = st.builds(
     st.sampled_from(Kind),
     st.binary(max_size=5) | st.binary(max_size=5) | st.integers(0, 1000).map(bytes),
     st.sampled_from([None, None, "", "k", "ключ", "k\r\n"]),
+    st.none(),
+    st.sampled_from([None, None, "t", "-", "_a-Z9"]),
 )
+EXPECTED = st.sampled_from(["0", "here", "here", "before", "behind", "elsewhere", "epoch:0"])
 OFFSETS = st.integers(0, 30)
 LIMITS = st.integers(1, 12)
 STEPS = st.one_of(
     st.tuples(st.just("publish"), DRAFTS),
     st.tuples(st.just("publish"), DRAFTS),
-    st.tuples(st.just("publish_once"), DRAFTS, st.sampled_from("ijklm/")),
+    st.tuples(st.just("publish_once"), DRAFTS, st.sampled_from("ijklm/"), st.none() | EXPECTED),
+    st.tuples(st.just("publish_expected"), DRAFTS, EXPECTED),
     st.tuples(st.sampled_from(["read", "fetch", "last_values"]), OFFSETS, LIMITS),
     st.tuples(st.just("read_back"), st.none() | OFFSETS.filter(bool), LIMITS),
     st.tuples(st.just("grow_older"), st.sampled_from([100, 200])),
@@ -109,6 +113,37 @@ class World:
         self.learn(group, (await self.store.publish(group, draft)).position)
         self.models[group].publish(draft)
         assert self.models[group].position == await self.store.position(group)
+
+    async def publish_expected(self, group: str, draft: Draft, where: str) -> None:
+        model, expected = self.models[group], self.expected(group, where)
+        met = self.is_met(group, expected)
+        try:
+            await self.publish(group, replace(draft, expected=expected))
+        except UnexpectedPosition as error:
+            assert not met
+            assert error.position == model.position == await self.store.position(group)
+        else:
+            assert met
+
+    def expected(self, group: str, where: str) -> Position:
+        at = self.models[group].position
+        match where:
+            case "here":
+                return at
+            case "before":
+                return Position(at.epoch, at.offset - 1)
+            case "behind":
+                return Position(at.epoch, at.offset + 1)
+            case "epoch:0":
+                return Position(at.epoch or "any", 0)
+            case "elsewhere":
+                return Position("other", at.offset)
+            case _:
+                return Position("", 0)
+
+    def is_met(self, group: str, expected: Position) -> bool:
+        at = self.models[group].position
+        return expected == at or (expected == Position("", 0) and at.offset == 0)
 
     async def read(self, group: str, after: int, limit: int) -> None:
         wanted = [known for known in self.models[group].history() if known.offset > after]
@@ -156,24 +191,32 @@ class World:
         self.scene.node(group).admin.delete(KEYS.of(group).meta)
         self.models[group] = Model()
 
-    async def publish_once(self, group: str, draft: Draft, key: str) -> None:
+    async def publish_once(self, group: str, draft: Draft, key: str, where: str | None) -> None:
         model = self.models[group]
         first = self.records.get((group, key))
+        expected = None if where is None else self.expected(group, where)
+        met = expected is None or self.is_met(group, expected)
         try:
-            position = (await self.store.publish(group, replace(draft, idempotency_key=key))).position
+            once = replace(draft, idempotency_key=key, expected=expected)
+            position = (await self.store.publish(group, once)).position
+        except UnexpectedPosition:
+            assert first is None
+            assert not met
         except IdempotencyConflict:
             assert first is not None
-            assert first[0] != draft
+            assert replace(first[0], exclude=draft.exclude) != draft
         except TooManyKeys:
             assert first is None
             assert sum(each == group for each, _ in self.records) >= IDEMPOTENCY_KEYS
         else:
             if first is None:
+                assert met
                 self.learn(group, position)
                 model.publish(draft)
                 assert position == model.position
                 self.records[group, key] = (draft, position)
-            assert self.records[group, key] == (draft, position)
+            known, first_position = self.records[group, key]
+            assert (replace(known, exclude=draft.exclude), first_position) == (draft, position)
 
     async def fork(self, group: str) -> None:
         """What another process has is of a history that this server does not know."""
@@ -200,7 +243,7 @@ class World:
             assert page == Page(Position("", 0), ())
             return
         assert page.position == model.position
-        assert [(m.group, m.position, Draft(m.kind, m.data, m.key)) for m in page.messages] == [
+        assert [(m.group, m.position, Draft(m.kind, m.data, m.key, exclude=m.exclude)) for m in page.messages] == [
             (group, Position(model.epoch, known.offset), known.draft) for known in wanted
         ]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import string
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from triocast.engines.redis.keys import PARTITIONS, Keys, partition_of
 
 PRINTABLE = "".join(sorted(set(map(chr, range(33, 127))) - set("/*&{}")))
 NAMES = st.text(PRINTABLE, min_size=1, max_size=255)
+EXCLUDED = st.none() | st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 IDEMPOTENCY_KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
@@ -21,10 +23,13 @@ def packed(draft: Draft, epoch: str = "e0", offset: int = 7) -> bytes:
     return b"%b %d 0123abcd %b 1700000000000 %d %b%b" % (epoch.encode(), offset, kind, length, key, data)
 
 
-@given(st.sampled_from(Kind), st.binary(), st.none() | st.text(st.characters(exclude_categories=["Cs"])))
-def test_a_message_comes_out_as_it_went_in_whatever_its_bytes(kind: Kind, data: bytes, key: str | None) -> None:
-    entry = unpack("g", packed(Draft(kind, data, key)))
+@given(st.sampled_from(Kind), st.binary(), st.none() | st.text(st.characters(exclude_categories=["Cs"])), EXCLUDED)
+def test_a_message_comes_out_as_it_went_in_whatever_its_bytes(
+    kind: Kind, data: bytes, key: str | None, exclude: str | None
+) -> None:
+    entry = unpack("g", packed(Draft(kind, data, key, exclude=exclude)))
     assert (entry.message.kind, entry.message.data, entry.message.key) == (kind, data, key)
+    assert entry.message.exclude == exclude
     assert (entry.message.group, entry.message.position, entry.id) == ("g", Position("e0", 7), b"0123abcd")
 
 
@@ -42,6 +47,11 @@ def test_a_channel_tells_messages_and_new_epochs() -> None:
 @given(*[st.builds(Draft, st.sampled_from(Kind), st.binary(max_size=9), st.none() | st.text("k 1", max_size=3))] * 2)
 def test_two_messages_have_one_digest_if_they_are_the_same(one: Draft, other: Draft) -> None:
     assert (digest(one) == digest(other)) == (one == other)
+
+
+def test_a_digest_does_not_tell_whom_a_message_excludes_or_what_it_expects() -> None:
+    draft = Draft(Kind.TEXT, b"x", "k")
+    assert digest(replace(draft, exclude="t-1", expected=Position("e", 1))) == digest(draft)
 
 
 def test_a_digest_tells_what_belongs_to_the_key_from_what_belongs_to_the_data() -> None:

@@ -21,7 +21,7 @@ from triocast import Draft, EngineUnavailable, Message, Settings
 from triocast.connection import open_connection
 from triocast.engines.redis import feed
 from triocast.engines.redis.caller import RedisRefused
-from triocast.engines.redis.cluster import parse_redirect, parse_slots, slot_of
+from triocast.engines.redis.cluster import ClusterRouter, parse_redirect, parse_slots, slot_of
 from triocast.engines.redis.engine import RedisEngine
 from triocast.inbox import Inbox, Recall
 from triocast.settings.redis_address import Place
@@ -185,6 +185,24 @@ async def test_a_dead_node_takes_its_own_groups_with_it_and_no_others_until_it_i
         await eventually(lambda: engine.connected)
 
 
+async def test_a_server_without_slots_that_was_pointed_at_and_is_gone_is_not_waited_for(own_cluster: Cluster) -> None:
+    engine = engine_on(own_cluster, SHORT)
+    async with running(engine):
+        assert isinstance(engine.router, ClusterRouter)
+        # As a redirect does, when a slot was to move there; the move was given up, and with it the server.
+        engine.router._wire(Place("127.0.0.1", free_port()))
+        assert not engine.connected
+        await eventually(lambda: engine.connected)
+        assert {node.name for node in engine.nodes} == {f"127.0.0.1:{node.port}" for node in own_cluster.nodes}
+
+
+@pytest.mark.parametrize("scheme", ["rediss", "rediss+cluster"])
+async def test_without_the_files_of_tls_there_is_no_connection_and_no_crash(scheme: str) -> None:
+    engine = engine_at(f"{scheme}://127.0.0.1:{free_port()}?cafile=/nonexistent", SHORT)
+    async with running(engine):
+        assert "No such file" in engine.why
+
+
 async def test_ten_thousand_groups_are_subscribed_to_in_few_writes(valkey_cluster: Cluster) -> None:
     engine = engine_on(valkey_cluster)
     count = 10_000
@@ -254,7 +272,7 @@ def answers(admin: Valkey) -> bool:
 
 
 async def test_after_a_failover_groups_go_on_at_the_primary_that_sentinels_name(
-    make_valkey: Callable[..., Server],
+    make_valkey: Callable[..., Server], caplog: pytest.LogCaptureFixture
 ) -> None:
     primary = make_valkey("--repl-diskless-sync-delay", "0")
     replica = make_valkey("--replicaof", "127.0.0.1", str(primary.port))
@@ -276,12 +294,12 @@ async def test_after_a_failover_groups_go_on_at_the_primary_that_sentinels_name(
             await eventually(lambda: len(transport.received) >= 19)
             assert seen(transport) == list(range(1, 20))
             assert (await hub.info("g")).epoch == first.epoch
+            # How the new primary keeps what it is given is looked at too.
+            await eventually(lambda: sum("appendonly is no" in each.getMessage() for each in caplog.records) == 2)
         sentinel.close()
 
 
-async def test_sentinels_that_do_not_know_the_primary_are_named(
-    make_valkey: Callable[..., Server], caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_sentinels_that_do_not_know_the_primary_are_named(make_valkey: Callable[..., Server]) -> None:
     with sentinel_for(make_valkey()) as port:
         engine = engine_at(f"redis+sentinel://127.0.0.1:{port}/other", SHORT)
         async with running(engine):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import fcntl
+import os
 import tempfile
 from pathlib import Path
 
@@ -14,6 +16,14 @@ def test_a_house_is_private_and_gone_at_the_end_with_what_is_in_it() -> None:
         house.write_roster({"1": "a.sock"})
         (house.path / "a.sock").touch()
     assert not house.path.exists()
+
+
+def test_a_house_is_locked_against_those_who_clean_up_old_files() -> None:
+    with open_house() as house:
+        other = os.open(house.path, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(other)
 
 
 def test_a_roster_is_replaced_as_a_whole() -> None:

@@ -37,6 +37,13 @@ def test_an_engine_that_could_be_is_taken(url: str) -> None:
     assert load({"engine": url}).settings.engine == url
 
 
+def test_a_file_of_tls_that_is_not_there_is_said_before_anything_is_connected() -> None:
+    with pytest.raises(SettingsError, match=r"engine: .*no file '/nonexistent'") as refused:
+        load({"engine": f"rediss://:{SECRET}@h?cafile={__file__}&keyfile=/nonexistent"})
+    assert SECRET not in str(refused.value)
+    load({"engine": f"rediss://:{SECRET}@h?cafile={__file__}"})
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -138,7 +138,7 @@ async def test_no_more_than_the_limit_ever_gets_through(chunks: list[bytes]) -> 
         await trio.lowlevel.checkpoint()
         return {"type": "http.request", "body": waiting.pop(0), "more_body": bool(waiting)}
 
-    body = BoundedBody({"headers": []}, receive, Reply(receive), Settings(max_message=LIMIT))  # type: ignore[arg-type]
+    body = BoundedBody({"headers": [], "path": "/publish/a"}, receive, Reply(receive), Settings(max_message=LIMIT))  # type: ignore[arg-type]
     through = b""
     more = True
     while more:

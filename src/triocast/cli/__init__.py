@@ -51,7 +51,8 @@ for _command in (serve, config, publish, listen):
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line `arguments` (those of this process) and exit.
 
-    0 is success, 1 a failure on the way, 2 a mistake in the settings or the command line, 130 an interrupt.
+    0 is success, 1 a failure on the way, 2 a mistake in the settings or the command line, 3 a group that is not where
+    a publish expected it, 130 an interrupt.
     """
     sys.exit(_run(arguments))
 

@@ -5,8 +5,7 @@ Connecting and coming back are the client's affair.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
@@ -15,9 +14,11 @@ import click
 import msgspec
 import trio
 
+from triocast.cli.people import People
 from triocast.cli.publish import url_option
-from triocast.client import Gap, Left, Listener, ListenerClosed, ListenerSettings, Lost, Received, open_listener
-from triocast.client.frames import Item
+from triocast.cli.told import Told, json_line, plain_line
+from triocast.client import Listener, ListenerClosed, ListenerSettings, Lost, open_listener
+from triocast.client.presence import info_text
 from triocast.client.target import parse_url
 from triocast.core.names import check_group_name
 from triocast.core.positions import parse_since
@@ -41,6 +42,8 @@ _DEFAULT_MAX_MESSAGE = ListenerSettings().max_message
     "--last", type=click.IntRange(1, MAX_LAST), metavar="N", help="Begin with the newest N messages of each GROUP."
 )
 @click.option("--sse", "by_events", is_flag=True, help="Listen by server-sent events, where no WebSocket passes.")
+@click.option("--presence", is_flag=True, help="Tell who joins and leaves, too.")
+@click.option("--info", metavar="JSON", help='What others are told of us: \'{"name": "Ann"}\'; up to 1,024 bytes.')
 @click.option("--count", "-n", type=click.IntRange(min=1), metavar="N", help="End after N messages.")
 @click.option("--no-reconnect", is_flag=True, help="End with exit code 1 when the connection is lost.")
 @click.option(
@@ -60,6 +63,8 @@ def listen(  # noqa: PLR0913 (an argument for each option)
     since: Sequence[str],
     last: int | None,
     by_events: bool,
+    presence: bool,
+    info: str | None,
     count: int | None,
     no_reconnect: bool,
     max_message: int,
@@ -78,16 +83,23 @@ def listen(  # noqa: PLR0913 (an argument for each option)
       triocast listen chat --last 10
       triocast listen chat news --since f71eb2d3:41 --since 0
       triocast listen prices:eur --count 1 --quiet
+      triocast listen chat --presence --info '{"name": "Ann"}'
 
     Text is printed as it is and binary messages byte for byte, each with a newline behind it; where newlines
     inside messages matter use --json, which has {"group", "offset", "data"}, with "b64data" (base64) instead
     for binary ones, and {"group", "gap": {"from", "to", "count", "reason"}} where messages are missing, with "epochs"
     (the one before and the one now) where the server's history began afresh, and {"group", "left": {"epoch", "offset"}}
-    where the server takes us out of a group. To send something: triocast publish GROUP MESSAGE
+    where the server takes us out of a group ("code" and "reason" too, if it says why). To send something: triocast
+    publish GROUP MESSAGE
+
+    With --presence, who joins and leaves is said on standard error, also with --quiet; a name in quotes is what
+    somebody calls themselves. With --json there are the server's objects instead: {"group", "presence": "reset"} where
+    nobody is known (any more), and {"group", "presence": {"joined", "left", "moved"}}.
     """
     target = parse_url(url)
     wanted = tuple(dict.fromkeys(check_group_name(group) for group in groups))
     _check_beginning(groups, since, last)
+    said_of_us = _read_info(info)
 
     def say(text: str) -> None:
         if not quiet:
@@ -105,11 +117,13 @@ def listen(  # noqa: PLR0913 (an argument for each option)
         transport="sse" if by_events else "websocket",
         since=dict(zip(groups, since, strict=True)) if since else None,
         last=last,
+        presence=presence,
+        info=said_of_us,
         reconnect=not no_reconnect,
         on_lost=lost,
         settings=settings,
     )
-    told = _Told(_json_line if as_json else _plain_line, say, count)
+    told = Told(json_line if as_json else plain_line, say, People(named=len(wanted) > 1), count)
     end = trio.run(_run, connect, wanted, lambda: say(f"listening to {', '.join(wanted)} at {target}"), told)
     if isinstance(end, ListenerClosed) and end.close_code == TOO_BIG.code:
         raise click.ClickException(f"{end}; see --max-message")
@@ -134,11 +148,25 @@ def _check_beginning(groups: Sequence[str], since: Sequence[str], last: int | No
         raise click.UsageError(f"--since: {error}") from None
 
 
+def _read_info(info: str | None) -> dict[str, object] | None:
+    if info is None:
+        return None
+    try:
+        read = msgspec.json.decode(info, type=dict[str, object])
+        info_text(read)
+    except (msgspec.DecodeError, RecursionError) as error:
+        why = f"{info!r} is no JSON object ({error})"
+        raise click.UsageError(f'--info: {why}; try \'{{"name": "Ann"}}\'') from None
+    except ValueError as error:
+        raise click.UsageError(f"--info: {error}") from None
+    return read
+
+
 Connect = Callable[[], AbstractAsyncContextManager[Listener]]
 
 
 async def _run(
-    connect: Connect, groups: Sequence[str], ready: Callable[[], object], told: _Told
+    connect: Connect, groups: Sequence[str], ready: Callable[[], object], told: Told
 ) -> TriocastError | None:
     """Write what comes until there is enough; return why it ended before that, None for a normal end."""
     async with connect() as listener:
@@ -158,70 +186,3 @@ async def _run(
         finally:
             told.position(groups, positions)
     return None
-
-
-class _Told:
-    """Standard output, and how many messages went there."""
-
-    def __init__(self, line_of: Callable[[Item], bytes | None], say: Callable[[str], None], count: int | None) -> None:
-        self._line_of = line_of
-        self._say = say
-        self._left = count
-
-    @property
-    def enough(self) -> bool:
-        return self._left == 0
-
-    def write(self, item: Item) -> None:
-        """Write a line; what has none is said on standard error."""
-        line = self._line_of(item)
-        if line is not None:
-            # Blocking, on purpose: whoever reads our output slowly slows us down, and TCP then the server.
-            sys.stdout.buffer.write(line + b"\n")
-            sys.stdout.buffer.flush()
-        elif isinstance(item, Gap):
-            self._say(_gap_text(item))
-        elif isinstance(item, Left):
-            self._say(f"the server took us out of {item.group}, after {item.epoch}:{item.offset}")
-        if self._left is not None and isinstance(item, Received):
-            self._left -= 1
-
-    def position(self, groups: Sequence[str], positions: Mapping[str, str]) -> None:
-        """Say how to go on from here, if that is known of all groups."""
-        if all(group in positions for group in groups):
-            since = " ".join(f"{group} --since {positions[group]}" for group in groups)
-            self._say(f"to go on from here: triocast listen {since}")
-
-
-def _gap_text(gap: Gap) -> str:
-    if gap.reason == "superseded":  # as where a stream begins with last values: nothing that still holds is missing
-        return f"passed over {gap.count} of {gap.group}, {gap.first} to {gap.last}: newer ones of their keys follow"
-    if gap.epochs is None:
-        return f"missed {gap.count} of {gap.group}, {gap.first} to {gap.last} ({gap.reason})"
-    before, now = gap.epochs
-    known = f"; of the new one, {gap.first} to {gap.last} are missed" if gap.count else ""
-    return f"the history of {gap.group} began afresh ({before}, now {now}): nobody knows what was missed{known}"
-
-
-def _plain_line(item: Item) -> bytes | None:
-    if not isinstance(item, Received):
-        return None
-    return item.data.encode() if isinstance(item.data, str) else item.data
-
-
-def _json_line(item: Item) -> bytes:
-    if isinstance(item, Gap):
-        gap: dict[str, object] = {"from": item.first, "to": item.last, "count": item.count, "reason": item.reason}
-        if item.epochs is not None:
-            gap["epochs"] = item.epochs
-        return msgspec.json.encode({"group": item.group, "gap": gap})
-    if isinstance(item, Left):
-        return msgspec.json.encode({"group": item.group, "left": {"epoch": item.epoch, "offset": item.offset}})
-    told: dict[str, object] = {"group": item.group, "offset": item.offset}
-    if isinstance(item.data, bytes):
-        told["b64data"] = item.data
-    else:
-        # On one line, otherwise as it was published: newlines as such are only ever between JSON's tokens.
-        one_line = item.data.replace("\r", " ").replace("\n", " ")
-        told["data"] = msgspec.Raw(one_line.encode()) if item.is_json else item.data
-    return msgspec.json.encode(told)

@@ -14,11 +14,13 @@ from typing import BinaryIO
 
 import click
 
-from triocast.cli.publisher import BINARY, JSON, TEXT, Publisher, Receipt
+from triocast.cli.publisher import BINARY, JSON, TEXT, Elsewhere, Publisher, Receipt
 from triocast.client.target import parse_url
-from triocast.core.names import check_group_name, check_idempotency_key
+from triocast.core.names import check_connection_id, check_group_name, check_idempotency_key
+from triocast.core.positions import parse_since
 from triocast.errors import MessageTooLarge, TriocastError
 
+ELSEWHERE = 3  # the exit code when --expected is not where the group is
 DEFAULT_URL = "http://127.0.0.1:8000"
 # Read at most this much into memory for one message; servers accept far less unless told otherwise.
 MAX_INPUT = 64 * 1024 * 1024
@@ -54,6 +56,18 @@ url_option = click.option(
     "Of several lines, the first has KEY:1, the second KEY:2.",
 )
 @click.option(
+    "--exclude",
+    metavar="ID",
+    help="The connection that is told that the message was delivered, and not given it: the id that its client was "
+    "told when it joined.",
+)
+@click.option(
+    "--expected",
+    metavar="EPOCH:OFFSET",
+    help="Publish only if that is where the group is (0: before its first message). If not, the command says where "
+    "it is, and its exit code is 3. For one message, not for lines.",
+)
+@click.option(
     "--output",
     type=click.Choice(["auto", "text", "json"]),
     default="auto",
@@ -78,6 +92,8 @@ def publish(  # noqa: PLR0913 (an argument for each option)
     as_json: bool,
     binary: str | None,
     idempotency_key: str | None,
+    exclude: str | None,
+    expected: str | None,
     output: str,
     quiet: bool,
     timeout: float,
@@ -94,29 +110,53 @@ def publish(  # noqa: PLR0913 (an argument for each option)
       tail -f app.log | triocast publish logs
       triocast publish camera --binary picture.jpg
       triocast publish orders 'order 7: paid' --idempotency-key order-7-paid
+      triocast publish counter 42 --expected f71eb2d3:41
 
     To see what arrives: triocast listen GROUP. Without this command: curl -d hello URL/publish/GROUP
     """
     if binary is not None and (message is not None or as_json):
         raise click.UsageError("--binary goes neither with MESSAGE nor with --json")
+    if expected is not None and message is None and binary is None:
+        raise click.UsageError("--expected goes with one message: after the first line the group is elsewhere")
     check_group_name(group)
-    if idempotency_key is not None:
-        check_idempotency_key(idempotency_key)
+    options = _options(idempotency_key, exclude, expected)
     tell = _teller("quiet" if quiet else output)
     content_type = BINARY if binary is not None else JSON if as_json else TEXT
     with closing(Publisher(parse_url(url), api_key, timeout)) as publisher:
         for number, data in _messages(message, binary):
             try:
-                tell(publisher.publish(group, data, content_type, _key_of(idempotency_key, number)))
+                tell(publisher.publish(group, data, content_type, _options_of(options, number)))
+            except Elsewhere as error:
+                raise _Elsewhere(str(error)) from error
             except TriocastError as error:
                 if number is None:
                     raise
                 raise click.ClickException(f"line {number}: {error}") from error
 
 
-def _key_of(idempotency_key: str | None, number: int | None) -> str | None:
-    """Return the idempotency key of a message, or of a line: the same when the same input is sent again."""
-    return idempotency_key if idempotency_key is None or number is None else f"{idempotency_key}:{number}"
+class _Elsewhere(click.ClickException):
+    """The group is not where it was expected, which scripts want to tell from all else."""
+
+    exit_code = ELSEWHERE
+
+
+def _options(idempotency_key: str | None, exclude: str | None, expected: str | None) -> dict[str, str]:
+    """Return what was given, as the server wants it. Raises what says what is wrong with it."""
+    options: dict[str, str] = {}
+    if idempotency_key is not None:
+        options["idempotency_key"] = check_idempotency_key(idempotency_key)
+    if exclude is not None:
+        options["exclude"] = check_connection_id(exclude)
+    if expected is not None:
+        options["expected"] = parse_since(expected).text
+    return options
+
+
+def _options_of(options: dict[str, str], number: int | None) -> dict[str, str]:
+    """Return the options of a message, or of a line, whose key is the same when the same input is sent again."""
+    if number is None or "idempotency_key" not in options:
+        return options
+    return {**options, "idempotency_key": f"{options['idempotency_key']}:{number}"}
 
 
 def _messages(message: str | None, binary: str | None) -> Iterator[tuple[int | None, bytes]]:

@@ -12,15 +12,15 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from triocast.client.attempt import error_message
 from triocast.client.reasons import cannot_reach, why
-from triocast.client.target import Target
-from triocast.errors import TriocastError, UnknownOutcome
+from triocast.client.target import NO_OPTIONS, Target
+from triocast.errors import TriocastError, UnexpectedPosition, UnknownOutcome
 
 # An answer is a receipt or an error, both a few hundred bytes; a page from something else is cut here.
 MAX_ANSWER = 64 * 1024
@@ -38,6 +38,12 @@ class PublishRefused(TriocastError):
     """The server answered and did not publish; the message says why."""
 
     code = "publish_refused"
+
+
+class Elsewhere(PublishRefused):
+    """The group is not where the message was to be published; the message says where it is."""
+
+    code = UnexpectedPosition.code
 
 
 class AnswerLost(TriocastError):
@@ -77,19 +83,22 @@ class Publisher:
         """Close the connection."""
         self._connection.close()
 
-    def publish(self, group: str, message: bytes, content_type: str, idempotency_key: str | None = None) -> Receipt:
-        """Publish `message` and return its receipt.
+    def publish(
+        self, group: str, message: bytes, content_type: str, options: Mapping[str, str] = NO_OPTIONS
+    ) -> Receipt:
+        """Publish `message`, with the `options` that the address has for it, and return its receipt.
 
         Without an idempotency key nothing is sent twice. With one, a message whose answer was lost is sent again, a
         few times: the server publishes it once.
 
-        Raises `CannotConnect`, `PublishRefused`, or `AnswerLost` if it is not known whether it was published.
+        Raises `CannotConnect`, `PublishRefused` (`Elsewhere`), or `AnswerLost` if it is not known whether it was
+        published.
         """
-        path = self._target.publish_path(group, idempotency_key)
+        path = self._target.publish_path(group, options)
         try:
             return self._publish(path, message, content_type)
         except AnswerLost as lost:
-            if idempotency_key is None:
+            if "idempotency_key" not in options:
                 raise
             return self._publish_again(path, message, content_type, lost)
 
@@ -134,8 +143,10 @@ class Publisher:
         if response.status == 200 and (receipt := _parse(body)) is not None:
             return receipt
         self._connection.close()
-        if _code(body) == UnknownOutcome.code:
+        if _said(body, "code") == UnknownOutcome.code:
             raise AnswerLost(f"{self._target} does not know whether the message was published: {error_message(body)}")
+        if (position := _said(body, "position")) is not None:
+            raise Elsewhere(f"not published: the group is at {position} now; see what is new, then expect that")
         raise PublishRefused(_refusal(self._target, response, body))
 
 
@@ -175,10 +186,10 @@ def _parse(body: bytes) -> Receipt | None:
         return None
 
 
-def _code(body: bytes) -> object:
-    """Return the code in a server's JSON error, or None if `body` is something else."""
+def _said(body: bytes, name: str) -> object:
+    """Return what a server's JSON error has of this name; None if there is none, or `body` is something else."""
     try:
-        return json.loads(body)["error"]["code"]
+        return json.loads(body)["error"][name]
     except (ValueError, TypeError, KeyError):
         return None
 

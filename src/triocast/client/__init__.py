@@ -16,4 +16,10 @@ from triocast.client.frames import Received as Received
 from triocast.client.keeper import Lost as Lost
 from triocast.client.listener import Listener as Listener
 from triocast.client.listener import open_listener as open_listener
+from triocast.client.members import Members as Members
+from triocast.client.presence import Departure as Departure
+from triocast.client.presence import Member as Member
+from triocast.client.presence import Move as Move
+from triocast.client.presence import Presence as Presence
+from triocast.client.presence import PresenceReset as PresenceReset
 from triocast.client.settings import ListenerSettings as ListenerSettings

@@ -51,27 +51,42 @@ class Connection(Protocol):
         """Say goodbye, waiting at most `close_timeout` for the server to say it too; `run` then returns."""
 
 
-async def reach(target: Target, settings: ListenerSettings, deadline: float) -> trio.abc.Stream:
-    """Dial; raises `CannotConnect`, also where that takes until `deadline`."""
-    try:
-        with trio.fail_at(deadline):
-            return await settings.dial(target, settings.ssl_context)
-    except trio.TooSlowError as error:
-        raise too_slow(target, settings) from error
-    except (OSError, trio.BrokenResourceError) as error:
-        raise cannot_reach(target, error) from error
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt to listen at a path of a server, and the words for what goes wrong with it."""
 
+    target: Target
+    path: str
+    settings: ListenerSettings
 
-def too_slow(target: Target, settings: ListenerSettings) -> CannotConnect:
-    """Return the error that says that nobody answered in time."""
-    return CannotConnect(f"cannot reach {target}: no answer in {settings.connect_timeout:g} s")
+    def deadline(self) -> float:
+        """Return when one that begins now has to be connected, on trio's clock."""
+        return trio.current_time() + self.settings.connect_timeout
+
+    async def reach(self, deadline: float) -> trio.abc.Stream:
+        """Dial; raises `CannotConnect`, also where that takes until `deadline`."""
+        try:
+            with trio.fail_at(deadline):
+                return await self.settings.dial(self.target, self.settings.ssl_context)
+        except trio.TooSlowError as error:
+            raise self.too_slow() from error
+        except (OSError, trio.BrokenResourceError) as error:
+            raise cannot_reach(self.target, error) from error
+
+    def too_slow(self) -> CannotConnect:
+        """Return the error that says that nobody answered in time."""
+        return CannotConnect(f"cannot reach {self.target}: no answer in {self.settings.connect_timeout:g} s")
+
+    def not_for_us(self, what: str) -> CannotConnect:
+        """Return the error that says what somebody does who answers, and is no server for us."""
+        return CannotConnect(f"cannot listen at {self.target}: what answers there {what}")
 
 
 def error_message(body: bytes) -> str | None:
     """Return the message in a server's JSON error, or None if `body` is something else."""
     try:
         message = json.loads(body)["error"]["message"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return message if isinstance(message, str) else None
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from triocast.client.errors import UnexpectedFrame
-from triocast.client.frames import Frame, Gap, Item, Joined, Left, Received
+from triocast.client.frames import Delivered, Frame, Gap, Item, Joined, Left, Received
+from triocast.client.presence import Presence, PresenceReset
 from triocast.core.message import Position
 from triocast.core.positions import parse_position
 from triocast.core.recovery import OLDEST
@@ -18,8 +19,8 @@ from triocast.errors import InvalidPosition
 UNTOLD = "untold"
 EPOCH = "epoch"
 
-Step = tuple[Item, Position | None]
-"""What is handed on, and the position of its group then; None if nobody has told its epoch."""
+Step = tuple[Item | Delivered, Position | None]
+"""What is handed on, and the position of its group then: None if nobody has told its epoch, or if it does not move."""
 
 
 @dataclass(slots=True)
@@ -141,9 +142,13 @@ class Course:
                 yield from self._miss(place, frame)
             case Received() if place is not None:
                 yield from self._receive(place, frame)
+            case Delivered() if place is not None:
+                yield from self._pass_over(place, frame)
             case Left():
                 if place is not None:
                     place.left = True
+                yield frame, None
+            case Presence() | PresenceReset():
                 yield frame, None
             case Received() | Gap():  # of several groups in the raw format, or of one that was not asked for
                 yield frame, None
@@ -171,6 +176,13 @@ class Course:
         yield from self._lead(place, received.offset)
         yield received, _told(place.epoch, received.offset)
         place.reach(received.offset)
+
+    def _pass_over(self, place: Place, delivered: Delivered) -> Iterator[Step]:
+        if place.epoch and place.epoch != delivered.epoch:  # which nobody told
+            place.start = Position(delivered.epoch, delivered.offset - 1)
+        yield from self._lead(place, delivered.offset)
+        yield delivered, Position(delivered.epoch, delivered.offset)
+        place.reach(delivered.offset, delivered.epoch)
 
     def _lead(self, place: Place, first: int) -> Iterator[Step]:
         for gap in place.lead_to(first):

@@ -13,20 +13,17 @@ import trio
 from triocast.client.attempt import (
     ABNORMAL,
     RECEIVE_BYTES,
+    Attempt,
     Deliver,
     Ended,
     Opened,
     error_message,
     position_header,
-    reach,
-    too_slow,
 )
 from triocast.client.errors import CannotConnect, HandshakeRefused
 from triocast.client.event_readers import EventReader, read_close
 from triocast.client.events import EventStream
-from triocast.client.settings import ListenerSettings
 from triocast.client.stream import MAX_HANDSHAKE
-from triocast.client.target import Target
 
 ASKING = (
     ("Accept", "text/event-stream"),
@@ -40,18 +37,17 @@ Part = h11.InformationalResponse | h11.Response | h11.Data | h11.EndOfMessage | 
 class EventConnection:
     """One stream of events, as `Connection` describes it."""
 
-    def __init__(self, target: Target, path: str, settings: ListenerSettings, reader: EventReader) -> None:
-        self._target = target
-        self._path = path
-        self._settings = settings
+    def __init__(self, attempt: Attempt, reader: EventReader) -> None:
+        self._attempt = attempt
+        self._settings = attempt.settings
         self._reader = reader
         self._http = h11.Connection(h11.CLIENT)
         self._stream: trio.abc.Stream | None = None
 
     async def run(self, deliver: Deliver, opened: Opened) -> Ended:
         """Run it. There is no goodbye to wait for: the socket is closed."""
-        deadline = trio.current_time() + self._settings.connect_timeout
-        stream = self._stream = await reach(self._target, self._settings, deadline)
+        deadline = self._attempt.deadline()
+        stream = self._stream = await self._attempt.reach(deadline)
         try:
             answer = await self._ask(stream, deadline)
             await opened(position_header(answer.headers.raw_items()))
@@ -71,27 +67,27 @@ class EventConnection:
                 await stream.send_all(self._request())
                 answer = await self._head(stream)
         except trio.TooSlowError as error:
-            raise too_slow(self._target, self._settings) from error
+            raise self._attempt.too_slow() from error
         except trio.BrokenResourceError as error:
-            raise CannotConnect(f"cannot reach {self._target}: it closed the connection") from error
+            raise CannotConnect(f"cannot reach {self._attempt.target}: it closed the connection") from error
         except h11.RemoteProtocolError as error:
-            raise self._cannot_listen("gives no answer that is HTTP") from error
+            raise self._attempt.not_for_us("gives no answer that is HTTP") from error
         if answer.status_code != 200:
             raise HandshakeRefused(answer.status_code, await self._why_refused(stream, deadline))
         headers = dict(answer.headers)
         kind = headers.get(b"content-type", b"").decode("latin1")
         if kind.partition(";")[0].strip().lower() != STREAM:
-            raise self._cannot_listen(f"sends no events ({kind or 'of no type'})")
+            raise self._attempt.not_for_us(f"sends no events ({kind or 'of no type'})")
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise self._cannot_listen("compresses what it sends, unasked")
+            raise self._attempt.not_for_us("compresses what it sends, unasked")
         return answer
 
     def _request(self) -> bytes:
-        headers = [("Host", self._target.host_header), *ASKING, *self._settings.headers.items()]
+        headers = [("Host", self._attempt.target.host_header), *ASKING, *self._settings.headers.items()]
         try:
-            head = self._http.send(h11.Request(method="GET", target=self._path, headers=headers))
+            head = self._http.send(h11.Request(method="GET", target=self._attempt.path, headers=headers))
         except h11.LocalProtocolError as error:
-            raise CannotConnect(f"cannot ask {self._target}: {error}") from error
+            raise CannotConnect(f"cannot ask {self._attempt.target}: {error}") from error
         self._http.send(h11.EndOfMessage())
         return head or b""
 
@@ -101,7 +97,7 @@ class EventConnection:
             if isinstance(part, h11.Response):
                 return part
             if not isinstance(part, h11.InformationalResponse):
-                raise self._cannot_listen("ends without an answer")
+                raise self._attempt.not_for_us("ends without an answer")
 
     async def _why_refused(self, stream: trio.abc.Stream, deadline: float) -> str:
         body = bytearray()
@@ -135,6 +131,3 @@ class EventConnection:
         while (part := self._http.next_event()) is h11.NEED_DATA:
             self._http.receive_data(bytes(await stream.receive_some(RECEIVE_BYTES)))
         return part if isinstance(part, Part) else None
-
-    def _cannot_listen(self, why: str) -> CannotConnect:
-        return CannotConnect(f"cannot listen at {self._target}: what answers there {why}")

@@ -15,12 +15,14 @@ import msgspec
 from triocast.client.attempt import Ended
 from triocast.client.errors import UnexpectedFrame
 from triocast.client.events import Event
-from triocast.client.frames import ENVELOPE, Frame, JsonReader, Received
+from triocast.client.frames import Frame, Received
+from triocast.client.readers import ENVELOPE, JsonReader
 from triocast.core.message import Position
 from triocast.core.positions import parse_since
 from triocast.errors import InvalidPosition
 
-_TOLD = frozenset({"join", "gap", "leave"})  # what their data is, both formats say in the same way
+# What their data is, both formats say in the same way.
+_TOLD = frozenset({"join", "gap", "leave", "delivered", "presence"})
 
 
 class EventReader(Protocol):
@@ -34,10 +36,10 @@ class EventReader(Protocol):
 
 
 class JsonEvents:
-    """The data of every event is a JSON object."""
+    """The data of every event is a JSON object; `room` is how large those may be that are no messages."""
 
-    def __init__(self) -> None:
-        self._objects = JsonReader()
+    def __init__(self, room: int = 0) -> None:
+        self._objects = JsonReader(room)
 
     def max_data(self, max_message: int) -> int:
         return self._objects.max_frame(max_message)
@@ -48,16 +50,18 @@ class JsonEvents:
 
 class PayloadEvents:
     """The data of messages are payloads. The id has a position for each group, and that which a message is of has
-    moved on with it; a message whose id is the one before is for this client alone, and of no group."""
+    moved on with it; a message whose id is the one before is for this client alone, and of no group.
+    `room` is how large the data of events may be that are no messages."""
 
-    def __init__(self, groups: Sequence[str]) -> None:
+    def __init__(self, groups: Sequence[str], room: int = 0) -> None:
         self._groups = groups
+        self._room = room
         self._objects = JsonReader()
         self._id = ""
         self._known: Sequence[Position] | None = None
 
     def max_data(self, max_message: int) -> int:
-        return max_message * 4 // 3 + ENVELOPE  # in base64
+        return max(max_message * 4 // 3 + ENVELOPE, self._room)  # in base64
 
     def read(self, event: Event) -> Frame:
         before, moved = self._known, event.id != self._id or not event.id
@@ -102,7 +106,7 @@ def read_close(event: Event) -> Ended | None:
         return None
     try:
         told = msgspec.json.decode(event.data, type=_CloseObject)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UnexpectedFrame(f"the server's close says nothing that we know ({error}); is it a Triocast?") from error
     return Ended(told.code, told.reason)
 

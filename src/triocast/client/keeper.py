@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import trio
 
-from triocast.client.attempt import Connection
+from triocast.client.attempt import Attempt, Connection
 from triocast.client.backoff import Backoff, may_come_back
 from triocast.client.beginning import Beginning, since_parameters
 from triocast.client.course import Course, Step
@@ -51,7 +51,8 @@ class Wanted:
     def path(self, target: Target, *, again: bool) -> str:
         """Return the path to connect to; `again` to go on where it was."""
         beginning = since_parameters(self.course.since or ()) if again else self.beginning
-        return target.listen_path(self.way.endpoint, self.groups, self.way.format, beginning, strict=self.course.counts)
+        way = self.way
+        return target.listen_path(way.endpoint, self.groups, way.format, [*way.options, *beginning])
 
 
 class Keeper:
@@ -115,7 +116,7 @@ class Keeper:
         max_message = self._settings.max_message
         course = self._wanted.course
         path = self._wanted.path(self._target, again=self._again)
-        connection = self._wanted.way.connection(self._target, path, self._settings)
+        connection = self._wanted.way.connection(Attempt(self._target, path, self._settings))
         self._opened_at = None
 
         async def note_opened(header: str | None) -> None:

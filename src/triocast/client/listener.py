@@ -5,18 +5,18 @@ The connections themselves, and how long to wait between them, are decided elsew
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import trio
 
 from triocast.client.beginning import Since, beginning_of, position_text, read_since
 from triocast.client.course import Course, Step
-from triocast.client.frames import Item
+from triocast.client.frames import Delivered, Item
 from triocast.client.keeper import Keeper, Lost, Wanted
 from triocast.client.settings import ListenerSettings
 from triocast.client.target import parse_url
-from triocast.client.way import FormatName, TransportName, way_of
+from triocast.client.way import About, FormatName, TransportName, way_of
 from triocast.core.message import Position
 from triocast.core.names import check_group_name
 from triocast.core.recovery import wish_of
@@ -26,7 +26,8 @@ DEFAULTS = ListenerSettings()
 
 class Listener:
     """The messages of some groups, in the order in which they came, and gaps in the place of those that are missing;
-    iterate over it, in one task. A group that the server takes the listener out of is said by `Left`.
+    iterate over it, in one task. A group that the server takes the listener out of is said by `Left`; who comes and
+    goes by `Presence` and `PresenceReset`, if that was asked for.
 
     Iteration ends when the server closes normally (1000); it raises `ListenerClosed` when it says not to come
     back, `HandshakeRefused` when it does so on reconnecting, or `UnexpectedFrame`, also for what came already.
@@ -58,7 +59,12 @@ class Listener:
         return self
 
     async def __anext__(self) -> Item:
-        """Wait for the next message or gap, or for the news that a group was left."""
+        """Wait for the next message or gap, or for news of a group."""
+        while isinstance(item := await self._take(), Delivered):
+            pass  # an offset without anything to give
+        return item
+
+    async def _take(self) -> Item | Delivered:
         try:
             item, position = await self._incoming.receive()
         except trio.EndOfChannel:
@@ -79,6 +85,8 @@ async def open_listener(  # noqa: PLR0913 (an argument for each thing to be said
     transport: TransportName = "websocket",
     since: Since = None,
     last: int | None = None,
+    presence: bool = False,
+    info: Mapping[str, object] | None = None,
     reconnect: bool = True,
     on_lost: Callable[[Lost], object] | None = None,
     settings: ListenerSettings = DEFAULTS,
@@ -88,16 +96,20 @@ async def open_listener(  # noqa: PLR0913 (an argument for each thing to be said
     It begins with what follows `since`: a position for each group, as `Listener.positions` has them, or "0" for the
     oldest message kept; or with the `last` messages of each group, as far as they are kept; or with what comes.
 
+    With `presence` it is told who comes and goes too, of which `Members` keeps a list; `info`, a JSON object of up to
+    1,024 bytes, is what others are told of this listener, as its own claim.
+
     Entering connects: inside the block one is subscribed. It raises `InvalidURL`, `InvalidGroupName`,
-    `InvalidPosition`, `ValueError`, `CannotConnect` or `HandshakeRefused`; the first attempt is not repeated. A
-    connection that is lost later is made anew after a jittered wait, of which `on_lost` is told, and goes on where the
-    last one broke off, unless the server said not to come back or `reconnect` is False. Leaving the block ends every
-    task and closes the socket, within `close_timeout`; if it is cancelled, at once and without a closing handshake.
+    `InvalidPosition`, `ValueError`, `TypeError`, `CannotConnect` or `HandshakeRefused`; the first attempt is not
+    repeated. A connection that is lost later is made anew after a jittered wait, of which `on_lost` is told, and goes
+    on where the last one broke off, unless the server said not to come back or `reconnect` is False. Leaving the block
+    ends every task and closes the socket, within `close_timeout`; if it is cancelled, at once and without a closing
+    handshake.
 
     With `format="raw"` messages come as payloads and nothing else. Those of one group are counted from where the server
     says that it begins, which goes on after a loss too; so that the count is right, the server is asked for `strict=1`:
     where it would leave out messages it closes the connection (4010). Those of several groups can't be told apart: what
-    is missing is not noticed, and nothing goes on where it was.
+    is missing is not noticed, and nothing goes on where it was. There is no room for presence in payloads.
 
     With `transport="sse"` it listens by server-sent events, which pass where WebSockets do not, and keeps the same
     promises. There the raw format has gaps and offsets, of several groups too: their ids tell.
@@ -108,7 +120,7 @@ async def open_listener(  # noqa: PLR0913 (an argument for each thing to be said
     positions = read_since(groups, since)
     wish_of(positions.get(groups[0]), last)  # raises for what can't be meant
     outgoing, incoming = trio.open_memory_channel[Step](settings.max_waiting)
-    way = way_of(transport, format, groups)
+    way = way_of(transport, format, groups, About(presence, info))
     course = Course(groups if way.tells_groups else (), positions, counts=way.counts)
     beginning = beginning_of(positions.values(), last)
     wanted = Wanted(groups, way, course, beginning)

@@ -25,7 +25,8 @@ class ListenerSettings:
     """What can be set about a listener; times in seconds, sizes in bytes.
 
     `max_message` also bounds memory: at most `max_waiting` + 2 messages are held, then TCP holds the server
-    back; of a message in JSON, up to six times as much while it is read.
+    back; of a message in JSON, up to six times as much while it is read. News of members are held as messages are, in
+    at most 128 KiB each.
     """
 
     max_message: int = 1024 * 1024  # the server's own default; text is counted in characters

@@ -6,14 +6,16 @@ Pure: nothing is resolved or connected here.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from urllib.parse import quote, urlsplit
 
 from triocast.client.errors import InvalidURL
 
 _FORMS = "http://HOST:PORT, https://HOST:PORT, ws://, wss:// or unix:PATH"
 _TLS = {"http": False, "ws": False, "https": True, "wss": True}
+NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 _UNSAFE = re.compile(r"[^!-~]")
 
 
@@ -33,21 +35,18 @@ class Target:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.path is not None or self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
-    def publish_path(self, group: str, idempotency_key: str | None = None) -> str:
+    def publish_path(self, group: str, options: Mapping[str, str] = NO_OPTIONS) -> str:
         """Return the path and query that publish to `group`."""
-        query = "" if idempotency_key is None else f"?idempotency_key={quote(idempotency_key, safe='')}"
-        return f"{self.prefix}/publish/{quote(group, safe='')}{query}"
+        query = "&".join(f"{name}={quote(value, safe='')}" for name, value in options.items())
+        return f"{self.prefix}/publish/{quote(group, safe='')}{'?' if query else ''}{query}"
 
-    def listen_path(
-        self, endpoint: str, groups: Sequence[str], form: str, beginning: Sequence[str] = (), *, strict: bool = False
-    ) -> str:
+    def listen_path(self, endpoint: str, groups: Sequence[str], form: str, options: Sequence[str] = ()) -> str:
         """Return the path and query that listen to `groups` in the format `form`; the `endpoint` is ws or sse.
 
-        `beginning` are the parameters that say where to begin, each as NAME=VALUE.
+        `options` are more parameters, each as NAME=VALUE, in which nothing is left to be quoted.
         """
         asked = [f"group={quote(group, safe='')}" for group in groups]
-        query = "&".join([*asked, f"format={form}", *(["strict=1"] if strict else []), *beginning])
-        return f"{self.prefix}/{endpoint}?{query}"
+        return f"{self.prefix}/{endpoint}?{'&'.join([*asked, f'format={form}', *options])}"
 
     def __str__(self) -> str:
         if self.path is not None:

@@ -15,29 +15,25 @@ import wsproto.utilities
 from triocast.client.attempt import (
     ABNORMAL,
     RECEIVE_BYTES,
+    Attempt,
     Deliver,
     Ended,
     Opened,
     error_message,
     position_header,
-    reach,
-    too_slow,
 )
-from triocast.client.errors import CannotConnect, HandshakeRefused
-from triocast.client.frames import Reader
-from triocast.client.settings import ListenerSettings
+from triocast.client.errors import HandshakeRefused
+from triocast.client.readers import Reader
 from triocast.client.stream import WatchedStream
-from triocast.client.target import Target
 from triocast.errors import TriocastError
 
 
 class WebSocketConnection:
     """One WebSocket, as `Connection` describes it."""
 
-    def __init__(self, target: Target, path: str, settings: ListenerSettings, reader: Reader) -> None:
-        self._target = target
-        self._path = path
-        self._settings = settings
+    def __init__(self, attempt: Attempt, reader: Reader) -> None:
+        self._attempt = attempt
+        self._settings = attempt.settings
         self._reader = reader
         self._websocket: trio_websocket.WebSocketConnection | None = None
         self._goodbye: trio.Event | None = None
@@ -45,8 +41,8 @@ class WebSocketConnection:
 
     async def run(self, deliver: Deliver, opened: Opened) -> Ended:
         """Run it, with a closing handshake unless cancelled."""
-        deadline = trio.current_time() + self._settings.connect_timeout
-        stream = WatchedStream(await reach(self._target, self._settings, deadline))
+        deadline = self._attempt.deadline()
+        stream = WatchedStream(await self._attempt.reach(deadline))
         try:
             return await self._run_on(stream, deliver, opened, deadline)
         finally:
@@ -100,16 +96,16 @@ class WebSocketConnection:
             return await trio_websocket.wrap_client_stream(
                 nursery,
                 cast("trio.SocketStream", stream),
-                self._target.host_header,
-                self._path,
+                self._attempt.target.host_header,
+                self._attempt.path,
                 extra_headers=[(name.encode(), value.encode()) for name, value in self._settings.headers.items()],
                 message_queue_size=0,
                 max_message_size=self._reader.max_frame(self._settings.max_message),
                 receive_buffer_size=RECEIVE_BYTES,
             )
         if stream.ended.is_set():
-            raise CannotConnect(f"cannot listen at {self._target}: what answers there does not speak WebSocket")
-        raise too_slow(self._target, self._settings)
+            raise self._attempt.not_for_us("does not speak WebSocket")
+        raise self._attempt.too_slow()
 
     async def _pump(
         self,
@@ -150,7 +146,7 @@ class WebSocketConnection:
             return error
         if isinstance(error, trio_websocket.ConnectionRejected):
             return HandshakeRefused(error.status_code, error_message(error.body or b"") or "no WebSocket there")
-        return CannotConnect(f"cannot listen at {self._target}: what answers there does not speak WebSocket")
+        return self._attempt.not_for_us("does not speak WebSocket")
 
 
 async def _cancel_at_end(stream: WatchedStream, scope: trio.CancelScope) -> None:

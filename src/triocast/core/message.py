@@ -6,13 +6,13 @@ Nothing here decides anything about delivery.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeVar, cast
 
 import msgspec
 
-from triocast.core.names import check_idempotency_key
+from triocast.core.names import check_connection_id, check_idempotency_key
 from triocast.errors import InvalidMessage, MessageTooLarge
 
 OVERHEAD = 64  # what a message weighs beside its payload and key: roughly the objects that hold them
@@ -38,46 +38,56 @@ class Position:
     def __str__(self) -> str:
         return f"{self.epoch}:{self.offset}"
 
+    @property
+    def text(self) -> str:
+        """The position as it is told and asked for: `EPOCH:OFFSET`, and `0` before everything."""
+        return str(self) if self.epoch or self.offset else "0"
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A message before it has a position: its kind, its payload as bytes, and a key for policies that need one.
 
-    Of all with the same `idempotency_key` a group is given one.
+    Of all with the same `idempotency_key` a group is given one. The connection whose id is `exclude` is told that it
+    was published, and not given it. With `expected` it is published only if that is the position of the group's newest
+    message; `Position("", 0)`, if there is none yet.
     """
 
     kind: Kind
     data: bytes
     key: str | None = None
     idempotency_key: str | None = None
+    exclude: str | None = None
+    expected: Position | None = None
 
     @classmethod
-    def of(cls, value: object, *, key: str | None = None, idempotency_key: str | None = None) -> Draft:
-        """Make a draft of a Python value: `str` is text, `bytes` is binary, a draft is checked, the rest becomes json.
+    def of(
+        cls,
+        value: object,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        exclude: str | None = None,
+        expected: Position | None = None,
+    ) -> Draft:
+        """Make a draft of a Python value: `str` is text, `bytes` is binary, the rest becomes json.
 
-        Raises `InvalidMessage` for what neither UTF-8 nor JSON can say, and `InvalidIdempotencyKey`.
+        A draft is checked, since a group must not fail on it later, and keeps of its options those that are not given.
+        Raises `InvalidMessage` for what neither UTF-8 nor JSON can say, `InvalidIdempotencyKey`, `InvalidConnectionId`.
         """
         if isinstance(value, Draft):
-            return cls._checked(value, key, idempotency_key)
+            kind, data = value.kind, _checked(value.kind, value.data)
+            key = value.key if key is None else key
+            idempotency_key = value.idempotency_key if idempotency_key is None else idempotency_key
+            exclude = value.exclude if exclude is None else exclude
+            expected = value.expected if expected is None else expected
+        else:
+            kind, data = _payload(value)
         if idempotency_key is not None:
             check_idempotency_key(idempotency_key)
-        try:
-            match value:
-                case str():
-                    return cls(Kind.TEXT, value.encode(), key, idempotency_key)
-                case bytes() | bytearray() | memoryview():
-                    return cls(Kind.BINARY, bytes(value), key, idempotency_key)
-                case _:
-                    return cls(Kind.JSON, msgspec.json.encode(value), key, idempotency_key)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidMessage(f"a {type(value).__name__} can't be sent as a message: {error}") from error
-
-    @classmethod
-    def _checked(cls, draft: Draft, key: str | None, idempotency_key: str | None) -> Draft:
-        """Look at a draft made by hand: a group must not fail on it later."""
-        checked = cls.parse(draft.kind, draft.data, key=key or draft.key)
-        once = draft.idempotency_key if idempotency_key is None else idempotency_key
-        return checked if once is None else replace(checked, idempotency_key=check_idempotency_key(once))
+        if exclude is not None:
+            check_connection_id(exclude)
+        return cls(kind, data, key, idempotency_key, exclude, expected)
 
     @classmethod
     def parse(cls, kind: Kind, data: bytes, *, key: str | None = None) -> Draft:
@@ -85,11 +95,7 @@ class Draft:
 
         Raises `InvalidMessage` if the bytes are not what `kind` promises.
         """
-        if kind is not Kind.BINARY:
-            _check_text(data)
-        if kind is Kind.JSON:
-            _check_json(data)
-        return cls(kind, data, key)
+        return cls(kind, _checked(kind, data), key)
 
     @property
     def weight(self) -> int:
@@ -125,7 +131,10 @@ class Shared:
 
 @dataclass(slots=True, eq=False)
 class Message(Shared):
-    """One message with its position; immutable but for the encodings it remembers."""
+    """One message with its position; immutable but for the encodings it remembers.
+
+    The connection whose id is `exclude` is told that it was published, and not given it.
+    """
 
     group: str
     epoch: str
@@ -133,6 +142,7 @@ class Message(Shared):
     kind: Kind
     data: bytes
     key: str | None = None
+    exclude: str | None = None
 
     @property
     def position(self) -> Position:
@@ -197,6 +207,28 @@ class Receipt:
     behind: int
     approximate: bool = False
     repeated: bool = False
+
+
+def _payload(value: object) -> tuple[Kind, bytes]:
+    try:
+        match value:
+            case str():
+                return Kind.TEXT, value.encode()
+            case bytes() | bytearray() | memoryview():
+                return Kind.BINARY, bytes(value)
+            case _:
+                return Kind.JSON, msgspec.json.encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidMessage(f"a {type(value).__name__} can't be sent as a message: {error}") from error
+
+
+def _checked(kind: Kind, data: bytes) -> bytes:
+    """Return `data` if it is what `kind` promises."""
+    if kind is not Kind.BINARY:
+        _check_text(data)
+    if kind is Kind.JSON:
+        _check_json(data)
+    return data
 
 
 def _check_text(data: bytes) -> None:

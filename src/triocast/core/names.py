@@ -1,10 +1,10 @@
-"""What may be a group's name, which namespace it belongs to, and what may be an idempotency key."""
+"""What may be a name: of a group and its namespace, of one message (idempotency keys), of a connection (ids)."""
 
 from __future__ import annotations
 
 import re
 
-from triocast.errors import InvalidGroupName, InvalidIdempotencyKey
+from triocast.errors import InvalidConnectionId, InvalidGroupName, InvalidIdempotencyKey
 
 MAX_NAME = 255  # the limit that Centrifuge SDKs know; a name is also a metric's exemplar and a log field
 RULE = (
@@ -16,8 +16,12 @@ MAX_IDEMPOTENCY_KEY = 255  # characters; a UUID has 36, a digest in hexadecimal 
 # Without spaces, so that a plus sign that a query turned into one is noticed, and not a key of its own.
 IDEMPOTENCY_RULE = f"an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY} printable ASCII characters without spaces"
 
+MAX_CONNECTION_ID = 64  # characters; ours have 16, and a message that names one is not to grow by more
+CONNECTION_RULE = f"a connection's id has 1 to {MAX_CONNECTION_ID} letters, digits, '-' and '_', as its client was told"
+
 _NAME = re.compile(r"[!-~]{1,255}", re.ASCII)
 _IDEMPOTENCY_KEY = re.compile(rf"[!-~]{{1,{MAX_IDEMPOTENCY_KEY}}}", re.ASCII)
+_CONNECTION_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_CONNECTION_ID}}}", re.ASCII)
 _FORBIDDEN = frozenset("/*&{}")
 
 
@@ -39,6 +43,16 @@ def check_idempotency_key(key: str) -> str:
     if not isinstance(key, str) or not _IDEMPOTENCY_KEY.fullmatch(key):
         raise InvalidIdempotencyKey(f"{_shown(key)} is not an idempotency key: {IDEMPOTENCY_RULE}")
     return key
+
+
+def check_connection_id(id_: str) -> str:
+    """Return `id_` if it may be the id of a connection, whether there is one or not.
+
+    Raises `InvalidConnectionId`, whose message quotes the rule.
+    """
+    if not isinstance(id_, str) or not _CONNECTION_ID.fullmatch(id_):
+        raise InvalidConnectionId(f"{_shown(id_)} is no connection's id: {CONNECTION_RULE}")
+    return id_
 
 
 def namespace_of(name: str) -> str:

@@ -37,6 +37,12 @@ def parse_since(text: str) -> Position:
     return OLDEST if text == "0" else parse_position(text)
 
 
+def is_expected(expected: Position, newest: Position) -> bool:
+    """Whether a group whose newest message is at `newest` is where a publish expects it: there, or, for the position
+    before everything, at the beginning of any epoch."""
+    return expected == newest or (expected == OLDEST and newest.offset == 0)
+
+
 def _invalid(text: str, fault: str) -> InvalidPosition:
     shown = ascii(text if len(text) <= 60 else f"{text[:57]}...")
     return InvalidPosition(f"{shown} is no position ({fault}): it is EPOCH:OFFSET as the server has told it")

@@ -137,8 +137,9 @@ class Engine(Protocol):
         """Give the draft its position and keep it.
 
         Waits for a place in the inbox first; refused or cancelled there, nothing was published. From then on it was,
-        whatever becomes of the caller. Raises `EngineError` if that can't be known. One that `remembers` also raises
-        `IdempotencyConflict` and `TooManyKeys`, and publishes nothing then.
+        whatever becomes of the caller. Raises `EngineError` if that can't be known. What the draft expects is judged
+        in the step that gives it its position: `UnexpectedPosition`, and nothing was published. One that `remembers`
+        also raises `IdempotencyConflict` and `TooManyKeys`, and publishes nothing then; a repeat expects nothing.
         """
 
     async def fetch(self, group: str, after: int, limit: int) -> Page:

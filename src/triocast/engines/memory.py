@@ -16,10 +16,12 @@ import trio
 from triocast.core.last_values import LastValues
 from triocast.core.log import Bounds, GroupLog
 from triocast.core.message import Draft, Message, Position
+from triocast.core.positions import is_expected
 from triocast.core.presence import Change, Member, Members, Reason
 from triocast.core.recovery import Join
 from triocast.engines import NOBODY, Audience, Host, NodeState, Page, Published
 from triocast.engines.rolls import Rolls
+from triocast.errors import UnexpectedPosition
 from triocast.inbox import Inbox, InboxClosed
 from triocast.settings import Settings
 
@@ -99,11 +101,15 @@ class MemoryEngine:
                 self._touch(group, trio.current_time())
 
     async def publish(self, group: str, draft: Draft) -> Published:
-        """Publish; position, history and inbox entry are one step, without a checkpoint between them."""
+        """Publish; what is expected, position, history and inbox entry are one step, without a checkpoint in it."""
         inbox = await self._reserve(group)
         now = trio.current_time()
+        if draft.expected is not None and not is_expected(draft.expected, position := self._position(group, now)):
+            if inbox is not None:
+                inbox.release()
+            raise UnexpectedPosition(group, draft.expected, position)
         log = self._log(group, now)
-        message = Message(group, log.epoch, log.top + 1, draft.kind, draft.data, draft.key)
+        message = Message(group, log.epoch, log.top + 1, draft.kind, draft.data, draft.key, draft.exclude)
         self._keep(log, message, now)
         if inbox is not None:
             inbox.put_nowait(message)
@@ -135,8 +141,7 @@ class MemoryEngine:
     async def position(self, group: str) -> Position:
         """Return where the group stands; an unknown group has the empty epoch."""
         await trio.lowlevel.checkpoint()
-        log = self._known(group, trio.current_time())
-        return log.position if log is not None else NOWHERE
+        return self._position(group, trio.current_time())
 
     async def census(self, groups: Sequence[str]) -> Mapping[str, Mapping[str, Audience]]:
         """Return nothing of each: there is no other process."""
@@ -246,6 +251,10 @@ class MemoryEngine:
         if since is not None and since <= now - self._settings.position_ttl:
             self._forget(group)
         return self._logs.get(group)
+
+    def _position(self, group: str, now: float) -> Position:
+        log = self._known(group, now)
+        return NOWHERE if log is None else log.position
 
     def _log(self, group: str, now: float) -> GroupLog:
         log = self._known(group, now)

@@ -104,6 +104,8 @@ class Crew:
     async def _begin(self, place: Place) -> None:
         process = place.current = await self._start(place.number)
         self._write_roster()
+        if process is None:
+            raise WorkersFailed(f"worker {place.number} can't be started; why stands above")
         if not await self._accepts(process):
             code = await self._end(process)
             raise WorkersFailed(
@@ -115,7 +117,7 @@ class Crew:
             async with place.changing:
                 process = place.current
             if process is None:
-                await self._refill(place)
+                await trio.sleep(await self._refill(place))
                 continue
             code = await process.wait()
             if place.current is process:
@@ -129,19 +131,25 @@ class Crew:
                 self._forget(process)
                 await trio.sleep(place.backoff.after(trio.current_time() - process.started))
 
-    async def _refill(self, place: Place) -> None:
+    async def _refill(self, place: Place) -> float:
+        """Start a worker where there is none; returns the seconds until that is worth another attempt."""
         async with place.changing:
             if place.current is not None:
-                return  # a rolling restart has been here
+                return 0  # a rolling restart has been here
             process = place.current = await self._start(place.number)
             self._write_roster()
+            if process is None:
+                return place.backoff.after(0)
             if not await self._accepts(process):
                 process.kill()  # its end is for `_keep` to see
+            return 0
 
     async def _replace(self, place: Place) -> bool:
         """Put a new worker in place of the old one; False if it does not start: then the old one stays."""
         async with place.changing:
             process = await self._start(place.number)
+            if process is None:
+                return False
             if not await self._accepts(process):
                 code = await self._end(process)
                 logger.error("worker %d %s before it accepted connections", place.number, describe_end(code))
@@ -155,10 +163,15 @@ class Crew:
             self._write_roster()
         return True
 
-    async def _start(self, number: int) -> WorkerProcess:
+    async def _start(self, number: int) -> WorkerProcess | None:
+        """Start a process; None, having said why, if the system has no room for one: the others go on."""
         socket = f"{next(self._serial)}{SOCKET}"
         order = Order(self.settings, number, str(self._house.path), socket, self._listening, report=-1)
-        process = await start_process(self._command, order, self._held)
+        try:
+            process = await start_process(self._command, order, self._held)
+        except OSError as error:
+            logger.error("worker %d can't be started: %s", number, error, extra={"worker": number})  # noqa: TRY400
+            return None
         self._processes.add(process)
         return process
 
@@ -191,4 +204,7 @@ class Crew:
             roster[str(place.number)] = place.current.order.socket if place.current is not None else "nobody"
             if place.going is not None:
                 roster[f"{place.number}-leaving"] = place.going.order.socket
-        self._house.write_roster(roster)
+        try:
+            self._house.write_roster(roster)
+        except OSError as error:  # a full disk is no reason to end
+            logger.warning("/metrics may not tell of every worker: the roster can't be written: %s", error)

@@ -5,6 +5,7 @@ Only the server's own user may look into it.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -51,10 +52,15 @@ class House:
 def open_house() -> Iterator[House]:
     """Make the folder, and remove it at the end of the block with all that is in it."""
     path = Path(tempfile.mkdtemp(prefix="triocast-", dir=_place()))  # for its owner only (0700)
+    lock = os.open(path, os.O_RDONLY)
     try:
+        # What cleans temporary folders of old files (systemd-tmpfiles) leaves alone those that are locked. Ours has
+        # files that are not touched for weeks: the roster, and what Valkey has kept since it last rewrote its file.
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield House(path)
     finally:
         shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
 
 
 def _place() -> str:

@@ -100,12 +100,15 @@ class Valkey:
         }
         options = [word for name, value in arguments.items() for word in (f"--{name}", value)]
         script = [sys.executable, "-I", "-S", guardian.__file__, str(self._hold), str(self._lock)]
-        self._process = await trio.lowlevel.open_process(
-            [*script, self._binary, *options],
-            stdin=subprocess.DEVNULL,
-            pass_fds=(self._hold, self._lock),
-            start_new_session=True,
-        )
+        try:
+            self._process = await trio.lowlevel.open_process(
+                [*script, self._binary, *options],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(self._hold, self._lock),
+                start_new_session=True,
+            )
+        except OSError as error:  # of the system, which has no room for a process
+            raise ValkeyFailed(f"the workers' Valkey can't be started: {error}") from error
         with trio.move_on_after(LOADING):
             while self._process.poll() is None:
                 if await self._answers():

@@ -18,6 +18,7 @@ from triocast.errors import SettingsError
 from triocast.settings.address import Address, parse_address
 from triocast.settings.engine import MEMORY, check_engine, is_memory
 from triocast.settings.model import GroupSettings, Settings
+from triocast.settings.redis_address import parse_redis_address
 
 # What a message of the largest size weighs against max_lag_bytes beside its payload: the fixed 64, and its
 # key, which is at most as long as a group's name.
@@ -188,6 +189,14 @@ def _key(text: str) -> None:
         raise ValueError("expected printable ASCII without spaces: a key travels in a header")
 
 
+def _engine(text: str) -> None:
+    check_engine(text)
+    tls = None if text == MEMORY else parse_redis_address(text).tls
+    for path in (tls.cafile, tls.certfile, tls.keyfile) if tls is not None else ():
+        if path is not None:
+            _readable_file(path)
+
+
 def _address(text: str) -> None:
     parse_address(text)
 
@@ -200,6 +209,6 @@ _VALUES: Mapping[str, Callable[[str], None]] = MappingProxyType(
         "certfile": _readable_file,
         "keyfile": _readable_file,
         "api_key": _key,
-        "engine": check_engine,
+        "engine": _engine,
     }
 )

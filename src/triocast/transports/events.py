@@ -17,7 +17,6 @@ import trio
 
 from triocast.core.listening import Listening
 from triocast.core.message import Gap, Position
-from triocast.core.recovery import OLDEST
 from triocast.core.wire import Told
 from triocast.core.wire.format import Format, Joined, Presence
 from triocast.core.wire.sse import (
@@ -98,7 +97,7 @@ class PortableEvents:
             since = self._listening.since
             for group, start in zip(self._listening.groups, positions, strict=False):  # none, if it is to be closed
                 # What it asked for, until it is told what it can have of that.
-                self._known[group] = _text(since.get(group, start))
+                self._known[group] = since.get(group, start).text
         if self._handle is not None:
             self._handle.begin_stream()
         # Over HTTP/1 what came behind this request is dropped, so the connection can't go on after it.
@@ -231,7 +230,3 @@ def _body(data: bytes, *, more: bool = True) -> Event:
 
 def _own_event(data: str | bytes) -> bytes:
     return data_event(data.encode()) if isinstance(data, str) else data_event(data, binary=True)
-
-
-def _text(position: Position) -> str:
-    return "0" if position == OLDEST else str(position)

@@ -1,6 +1,7 @@
 """The HTTP and WebSocket face of Triocast, as Quart blueprints; thin: parse, call, answer."""
 
 from triocast.web.app import create_app as create_app
+from triocast.web.batch import batch_routes as batch_routes
 from triocast.web.blueprint import routes as routes
 from triocast.web.errors import answer_errors_with_json as answer_errors_with_json
 from triocast.web.events import EventsFront as EventsFront

@@ -6,6 +6,7 @@ from quart import Blueprint
 
 from triocast.extension import Triocast
 from triocast.metrics import Workers
+from triocast.web.batch import batch_routes
 from triocast.web.events import events_routes
 from triocast.web.groups import group_routes
 from triocast.web.health import health_routes
@@ -28,6 +29,7 @@ def routes(push: Triocast, name: str = "triocast", workers: Workers | None = Non
         socket_routes,
         events_routes,
         publish_routes,
+        batch_routes,
         group_routes,
         history_routes,
         member_routes,

@@ -23,9 +23,14 @@ def answer_errors_with_json(target: Quart | Blueprint) -> None:
 
 async def our_error(error: TriocastError) -> Response:
     """Return the answer for one of our errors; the operator is told of those that are not the caller's fault."""
+    tell_operator(error)
+    return problem(error)
+
+
+def tell_operator(error: TriocastError) -> None:
+    """Log an error that is not the caller's fault."""
     if error.status >= 500:
         logger.warning("a request failed: %s", error, exc_info=None if error.temporary else error)
-    return problem(error)
 
 
 async def http_error(error: HTTPException) -> Response:

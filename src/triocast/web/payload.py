@@ -14,6 +14,8 @@ MULTIPART = "multipart/form-data"
 FIELD = "msg"
 ESCAPED = 3  # bytes that one byte of a message takes at most in an urlencoded form
 MULTIPART_OVERHEAD = 8 * 1024  # bytes for boundaries and headers around the one field of a multipart form
+# Bytes for several messages: to read more of JSON in one go would hold up the event loop for milliseconds.
+BATCH = 1024 * 1024
 
 ACCEPTED = (
     "accepted are text/* (or no content type), application/json, application/octet-stream, "
@@ -21,8 +23,11 @@ ACCEPTED = (
 )
 
 
-def body_limit(content_type: str, max_message: int) -> int:
-    """Return how many bytes a body of this type needs at most to carry a message of `max_message` bytes."""
+def body_limit(content_type: str, max_message: int, *, batch: bool = False) -> int:
+    """Return how many bytes a body of this type needs at most to carry a message of `max_message` bytes, or a
+    `batch` of messages in JSON."""
+    if batch:
+        return max(BATCH, 2 * max_message)  # base64 takes 4 bytes for 3
     media_type, _ = _parse(content_type)
     if media_type == URLENCODED:
         return len(FIELD) + 1 + ESCAPED * max_message
@@ -57,6 +62,14 @@ def from_query(query_string: bytes) -> Draft:
     if len(found) != 1:
         raise InvalidMessage(f"expected the message as ?{FIELD}=..., exactly once; found it {len(found)} times")
     return Draft.parse(Kind.TEXT, found[0])
+
+
+def check_json(content_type: str) -> None:
+    """Raise `UnsupportedKind` unless a body of this content type is JSON in UTF-8."""
+    media_type, options = _parse(content_type)
+    if media_type != "application/json":
+        raise UnsupportedKind("several messages are sent as Content-Type: application/json")
+    _check_charset(media_type, options.get("charset", "utf-8"))
 
 
 def _parse(content_type: str) -> tuple[str, dict[str, str]]:

@@ -9,20 +9,19 @@ from typing import Any
 import msgspec
 import trio
 from quart import Blueprint, Response, request
-from werkzeug.exceptions import BadRequest, MethodNotAllowed
+from werkzeug.exceptions import MethodNotAllowed
 
 from triocast.core.access import Denial, deny_publish
 from triocast.core.message import Draft, Receipt
-from triocast.core.names import check_group_name, check_idempotency_key
+from triocast.core.names import check_group_name
 from triocast.errors import UnsupportedKind
 from triocast.extension import Triocast
-from triocast.web import query
 from triocast.web.errors import answer_errors_with_json
 from triocast.web.guard import caller, denied, lock
 from triocast.web.names import GROUP, know_group_names
+from triocast.web.options import asked_options, checked_options
 from triocast.web.payload import from_body, from_query
 
-MAX_KEY = 255  # bytes; as long as a group's name may be
 LONG_BODY = 64 * 1024  # bytes that are decoded in a thread: more would hold up the event loop
 
 
@@ -44,10 +43,10 @@ async def publish(push: Triocast, scope: Any, group: str, body: Callable[[], Awa
     if denial is not None:
         raise Denied(denial)
     check_group_name(group)
-    key, idempotency_key = _options(scope["query_string"])
+    options = checked_options(asked_options(scope["query_string"]))
     draft = await _draft(scope, body)
-    if key is not None or idempotency_key is not None:
-        draft = replace(draft, key=key, idempotency_key=idempotency_key)
+    if options:
+        draft = replace(draft, **options)
     return await push.hub.publish(group, draft)
 
 
@@ -79,7 +78,7 @@ def publish_routes(push: Triocast, name: str = "triocast_publish") -> Blueprint:
 
     @blueprint.route(f"/publish/{GROUP}", methods=["GET", "POST"])
     async def publish_to(group: str) -> Response:
-        return fresh_json(shown(await publish(push, request.scope, group, _quarts_body)))
+        return fresh_json(shown(await publish(push, request.scope, group, quarts_body)))
 
     return blueprint
 
@@ -90,24 +89,14 @@ def fresh_json(value: object) -> Response:
     return Response(msgspec.json.encode(value), headers=headers, content_type="application/json")
 
 
-def _options(query_string: bytes) -> tuple[str | None, str | None]:
-    """Return the message's key and its idempotency key. Raises `BadRequest` and `InvalidIdempotencyKey`."""
-    if not query_string:
-        return None, None
-    asked = query.all_texts(query_string)
-    return _key(asked.get("key", [])), _idempotency_key(asked.get("idempotency_key", []))
-
-
-def _key(asked: list[str]) -> str | None:
-    if len(asked) > 1 or (asked and not 1 <= len(asked[0].encode()) <= MAX_KEY):
-        raise BadRequest(f"key names what the message supersedes: 1 to {MAX_KEY} bytes, given once")
-    return asked[0] if asked else None
-
-
-def _idempotency_key(asked: list[str]) -> str | None:
-    if len(asked) > 1:
-        raise BadRequest("idempotency_key names the one message that this is: give it once")
-    return check_idempotency_key(asked[0]) if asked else None
+def plain_type(scope: Any) -> str:
+    """Return the content type of a request. Raises `UnsupportedKind` if its body is compressed."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name.lower(), value)  # of several, the first
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise UnsupportedKind("compressed bodies are not accepted: send it without Content-Encoding")
+    return headers.get(b"content-type", b"").decode("latin1")
 
 
 async def _draft(scope: Any, body: Callable[[], Awaitable[bytes]]) -> Draft:
@@ -115,15 +104,13 @@ async def _draft(scope: Any, body: Callable[[], Awaitable[bytes]]) -> Draft:
         raise MethodNotAllowed(["GET", "POST", "OPTIONS"])
     if scope["method"] == "GET":
         return from_query(scope["query_string"])
-    headers = {name.lower(): value for name, value in reversed(list(scope["headers"]))}  # of several, the first
-    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-        raise UnsupportedKind("compressed bodies are not accepted: send it without Content-Encoding")
-    content_type = headers.get(b"content-type", b"").decode("latin1")
+    content_type = plain_type(scope)
     data = await body()
     if len(data) > LONG_BODY:
         return await trio.to_thread.run_sync(from_body, content_type, data)
     return from_body(content_type, data)
 
 
-async def _quarts_body() -> bytes:
+async def quarts_body() -> bytes:
+    """Return the body of the request that Quart has at hand."""
     return await request.get_data(cache=False, as_text=False, parse_form_data=False)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from triocast.core.wire.deflate import compressed as compressed
+from triocast.core.wire.format import Delivered as Delivered
 from triocast.core.wire.format import Format as Format
 from triocast.core.wire.format import Joined as Joined
 from triocast.core.wire.format import Left as Left

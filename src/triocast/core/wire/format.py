@@ -50,7 +50,16 @@ class Presence(Shared):
     reset: bool = False
 
 
-Told = Entry | Joined | Left | Presence
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """In the place of a message that excludes this client's connection: `offset` counts as given to it."""
+
+    group: str
+    epoch: str
+    offset: int
+
+
+Told = Entry | Joined | Left | Delivered | Presence
 """What a client can be told of a group."""
 
 

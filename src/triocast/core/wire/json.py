@@ -11,16 +11,20 @@ import msgspec
 
 from triocast.core.message import Gap, Kind, Message
 from triocast.core.presence import Member
-from triocast.core.wire.format import Format, Left, Presence, Told
+from triocast.core.wire.format import Delivered, Format, Left, Presence, Told
 
 
 def payload(told: Told) -> str:
-    """Return the JSON object for a message, a gap, the beginning or end of a group's stream, or who is there."""
+    """Return the JSON object for a message, what stands in its place, the beginning or end of a group's stream, or who
+    is there."""
     match told:
         case Message():
             return _message(told).decode()
         case Gap():
             return msgspec.json.encode({"group": told.group, "gap": gap_fields(told)}).decode()
+        case Delivered():
+            delivered = {"epoch": told.epoch, "offset": told.offset}
+            return msgspec.json.encode({"group": told.group, "delivered": delivered}).decode()
         case Left():
             left = {"epoch": told.epoch, "offset": told.offset}
             return msgspec.json.encode({"group": told.group, "left": left}).decode()

@@ -13,7 +13,7 @@ import msgspec
 
 from triocast.core.log import Entry
 from triocast.core.message import Gap, Kind, Message, Position
-from triocast.core.wire.format import Format, Joined, Left, Presence, Told
+from triocast.core.wire.format import Delivered, Format, Joined, Left, Presence, Told
 from triocast.core.wire.json import payload as json_payload
 from triocast.errors import Close
 
@@ -43,7 +43,7 @@ class Events(Format):
         return event if isinstance(told, Presence) else id_line([position_of(told)]) + event
 
 
-def position_of(told: Entry | Joined | Left) -> Position:
+def position_of(told: Entry | Joined | Left | Delivered) -> Position:
     """Return up to where a client knows a group once it was told this; of who is there, no position says."""
     match told:
         case Message():
@@ -69,6 +69,8 @@ def json_event(told: Told) -> bytes:
             return data
         case Gap():
             name = b"gap"
+        case Delivered():
+            name = b"delivered"
         case Left():
             name = b"leave"
         case Presence():

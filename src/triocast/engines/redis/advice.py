@@ -1,4 +1,4 @@
-"""Says, once, what it means how a server keeps what it is given: one that we did not start may be set up as a cache.
+"""Says what it means how a server keeps what it is given: one that we did not start may be set up as a cache.
 
 It changes nothing there.
 """

@@ -16,8 +16,9 @@ from triocast.engines.redis.caller import RedisRefused
 from triocast.engines.redis.connection import Arg, Reply
 from triocast.engines.redis.keys import PARTITIONS
 from triocast.engines.redis.line import Means
+from triocast.engines.redis.reasons import reason_of
 from triocast.engines.redis.routing import Router, ask_once
-from triocast.engines.redis.wire import Wire, reason_of
+from triocast.engines.redis.wire import Wire
 from triocast.errors import EngineError, EngineUnavailable
 from triocast.settings.redis_address import Place
 
@@ -162,6 +163,7 @@ class ClusterRouter(Router):
             if self._nursery is None:
                 raise EngineUnavailable("the engine is not running")
             wire = self._wires[place] = Wire(str(place), lambda: _stay(place), self._means)
+            wire.since = trio.current_time()
             self._scopes[place] = scope = trio.CancelScope()
             self._nursery.start_soon(_run_in, scope, wire)
         return wire
@@ -194,15 +196,21 @@ class ClusterRouter(Router):
         return slots
 
     def _adopt(self, homes: Mapping[int, Place]) -> None:
-        if homes == self._homes:
-            return
+        changed = homes != self._homes
         self._homes = homes
         for place in set(homes.values()):
             self._wire(place)
         for place in set(self._wires) - set(homes.values()):
-            del self._wires[place]
-            self._scopes.pop(place).cancel()
-        self._change()
+            if changed or self._has_gone(self._wires[place]):
+                del self._wires[place]
+                self._scopes.pop(place).cancel()
+                changed = True
+        if changed:
+            self._change()
+
+    def _has_gone(self, wire: Wire) -> bool:
+        """Whether a server that was only pointed at, by a move of slots that came to nothing, can't be reached."""
+        return not wire.up and trio.current_time() - wire.since >= self._means.timeout
 
 
 async def _stay(place: Place) -> Place:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,7 +16,7 @@ from typing import Any, cast
 import coredis.exceptions as errors
 import trio
 from anyio import TASK_STATUS_IGNORED, BrokenResourceError, ClosedResourceError, EndOfStream
-from anyio.abc import ByteStream, SocketAttribute, SocketStream, TaskStatus
+from anyio.abc import ByteStream, TaskStatus
 from coredis.connection import (
     BaseConnection,
     TCPConnection,
@@ -29,33 +28,15 @@ from coredis.connection._request import BaseRequest
 from coredis.constants.resp import DataType
 from coredis.parser import NotEnoughData
 
+from triocast.engines.redis.outgoing import Outgoing, plain_socket, receive_what_comes, send_what_goes
+from triocast.engines.redis.reasons import describe
 from triocast.settings.redis_address import TLS, Login, Place
 
 Arg = bytes | str | int | float
 Reply = Any
 """What a server answers: bytes, numbers, None, and lists of those."""
 
-ONE_READ = 64 * 1024  # bytes
-ONE_WRITE = 64 * 1024  # bytes that are joined into one write; what is more goes in the next one
 COMPACT = 256 * 1024  # bytes already parsed that coredis's parser may hold on to, which it lets go only by chance
-
-CLOSED = "the server closed the connection"
-
-# coredis takes the code off the errors that it knows.
-_CODES = {
-    errors.AskError: "ASK",
-    errors.AuthenticationFailureError: "WRONGPASS",
-    errors.AuthenticationRequiredError: "NOAUTH",
-    errors.AuthorizationError: "NOPERM",
-    errors.BusyLoadingError: "LOADING",
-    errors.ClusterCrossSlotError: "CROSSSLOT",
-    errors.ClusterDownError: "CLUSTERDOWN",
-    errors.MovedError: "MOVED",
-    errors.NoScriptError: "NOSCRIPT",
-    errors.ReadOnlyError: "READONLY",
-    errors.TryAgainError: "TRYAGAIN",
-    errors.WrongTypeError: "WRONGTYPE",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,55 +97,6 @@ class Answer:
         return self._value
 
 
-class Outgoing:
-    """Commands that wait to be written, in place of coredis's stream, which takes a turn of the event loop for each."""
-
-    def __init__(self) -> None:
-        self._commands: deque[tuple[bytes, Sequence[Any]]] = deque()
-        self._rest = b""  # of a command that was written in part
-        self._some = trio.Event()
-
-    @property
-    def empty(self) -> bool:
-        """Whether the writer has written all there was, and waits for more."""
-        return not self._some.is_set()
-
-    async def __aenter__(self) -> None:
-        """Be one of the things that coredis opens, which this needs not."""
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
-    def send_nowait(self, commands: Sequence[tuple[bytes, Sequence[Any]]]) -> None:
-        """Put commands in; as coredis calls it."""
-        self._commands += commands
-        self._some.set()
-
-    def put_back(self, rest: bytes) -> None:
-        """Have written first what did not go."""
-        self._rest = rest
-        self._some.set()
-
-    async def take(self, pack: Callable[..., list[bytes]]) -> bytes:
-        """Wait for commands and return as many, packed, as are written at once."""
-        if not self._commands:
-            self._some = trio.Event()
-            await self._some.wait()
-        packed = [self._rest]
-        size = len(self._rest)
-        self._rest = b""
-        while self._commands and size < ONE_WRITE:
-            name, rest = self._commands.popleft()
-            parts = pack(name, *rest)
-            packed += parts
-            size += sum(map(len, parts))
-        return b"".join(packed)
-
-    def close(self) -> None:
-        """Let go of what was not written."""
-        self._commands.clear()
-
-
 class Connection(BaseConnection):
     """What is ours of a connection. `told` is given what comes unasked for, in order, in the step that reads it:
     pushes as lists, and errors about commands that were sent with `tell`.
@@ -179,7 +111,7 @@ class Connection(BaseConnection):
 
     def __init__(self, *args: Any, **given: Any) -> None:
         super().__init__(*args, **given)
-        self._outgoing = Outgoing()
+        self._outgoing = Outgoing(self._packer.pack_command)
         self._write_buffer_in.close()
         self._write_buffer_in = cast("Any", self._outgoing)
         self._socket: socket.socket | None = None  # what the writer writes to, if that is not encrypted
@@ -209,7 +141,7 @@ class Connection(BaseConnection):
         except OSError:  # the writer will meet it too
             return False
         if rest:
-            self._outgoing.put_back(rest)
+            self._outgoing.put([rest])
         return True
 
     @property
@@ -222,6 +154,11 @@ class Connection(BaseConnection):
     def waiting(self) -> int:
         """How many requests have no reply yet."""
         return len(self._requests)
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes wait for the server to take them."""
+        return self._outgoing.size
 
     @property
     def over(self) -> str:
@@ -273,10 +210,10 @@ class Connection(BaseConnection):
     async def _reader_task(self) -> None:
         """Deal with each read in the turn in which it came."""
         stream = cast("ByteStream", self.stream)
-        plain = _plain(stream)
+        plain = plain_socket(stream)
         while True:
             try:
-                data = await (stream.receive() if plain is None else _receive(plain))
+                data = await (stream.receive() if plain is None else receive_what_comes(plain))
             except (EndOfStream, ClosedResourceError, BrokenResourceError, OSError) as error:
                 self._transport_failed = True
                 raise errors.ConnectionError("the connection was lost while receiving") from error
@@ -285,9 +222,9 @@ class Connection(BaseConnection):
     async def _writer_task(self) -> None:
         """Write all that waits at once."""
         stream = cast("ByteStream", self.stream)
-        plain = self._socket = _plain(stream)
+        plain = self._socket = plain_socket(stream)
         while True:
-            data = await self._outgoing.take(self._packer.pack_command)
+            data = await self._outgoing.take()
             try:
                 rest = data if plain is None else send_what_goes(plain, data)
                 if rest:
@@ -325,53 +262,9 @@ def new_connection(place: Place, access: Access, timeout: float, told: Callable[
     return connection
 
 
-def error_text(error: BaseException) -> str:
-    """Return an error reply as the server spelled it, its code in front."""
-    code = _CODES.get(type(error))
-    text = str(error)
-    return text if code is None else f"{code} {text}"
-
-
-def describe(error: BaseException) -> str:
-    """Return why a connection could not be made, or ended, in one line."""
-    if isinstance(error, errors.AuthenticationError):
-        return "the server wants another user or password: " + error_text(error)
-    while error.__cause__ is not None:  # what the system says is deepest
-        error = error.__cause__
-    if isinstance(error, EndOfStream):
-        return CLOSED
-    return error_text(error) or type(error).__name__
-
-
 @cache
 def _tls_context(tls: TLS) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=tls.cafile)
     if tls.certfile is not None:
         context.load_cert_chain(tls.certfile, tls.keyfile)
     return context
-
-
-def _plain(stream: ByteStream) -> socket.socket | None:
-    """Return the socket, if what goes over it is not encrypted."""
-    return stream.extra(SocketAttribute.raw_socket) if isinstance(stream, SocketStream) else None  # noqa: S610
-
-
-async def _receive(plain: socket.socket) -> bytes:
-    """Wait for what comes without trying first: whoever has just read has nothing to read."""
-    while True:
-        await trio.lowlevel.wait_readable(plain)
-        try:
-            data = plain.recv(ONE_READ)
-        except BlockingIOError:
-            continue
-        if not data:
-            raise EndOfStream
-        return data
-
-
-def send_what_goes(plain: socket.socket, data: bytes) -> bytes:
-    """Write without waiting; returns the rest."""
-    try:
-        return data[plain.send(data) :]
-    except BlockingIOError:
-        return data

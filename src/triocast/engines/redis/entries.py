@@ -1,6 +1,7 @@
 """Messages as the server has them: one packed form, in streams, on channels and as last values.
 
-`EPOCH OFFSET ID KIND TIME KEYLEN ` and then the key and the data; a KEYLEN of -1 is no key. What tells a channel of a
+`EPOCH OFFSET ID KIND TIME KEYLEN ` and then the key and the data. KIND is a letter, and behind that the id of the
+connection that the message excludes, if it does; a KEYLEN of -1 is no key. What tells a channel of a
 new epoch is `!EPOCH OFFSET`. It reads and writes bytes, and asks nobody for them.
 """
 
@@ -29,7 +30,8 @@ def unpack(group: str, packed: bytes, epoch: str | None = None) -> Entry:
     key, data = None, rest
     if length != b"-1":
         key, data = rest[: int(length)].decode(), rest[int(length) :]
-    return Entry(Message(group, epoch or own.decode(), int(offset), _KINDS[kind], data, key), id_)
+    exclude = kind[1:].decode() or None
+    return Entry(Message(group, epoch or own.decode(), int(offset), _KINDS[kind[:1]], data, key, exclude), id_)
 
 
 def unpack_told(group: str, payload: bytes) -> Entry | Position:
@@ -41,14 +43,18 @@ def unpack_told(group: str, payload: bytes) -> Entry | Position:
 
 
 def arguments(draft: Draft) -> tuple[bytes, bytes, int, bytes]:
-    """Return what the server is given of a draft: kind, data, length of the key, key."""
+    """Return what the server is given of a draft: kind and whom it excludes, data, length of the key, key."""
+    kind = _LETTERS[draft.kind] + (draft.exclude or "").encode()
     if draft.key is None:
-        return _LETTERS[draft.kind], draft.data, -1, b""
+        return kind, draft.data, -1, b""
     key = draft.key.encode()
-    return _LETTERS[draft.kind], draft.data, len(key), key
+    return kind, draft.data, len(key), key
 
 
 def digest(draft: Draft) -> str:
-    """Return what tells a repeat from another message with the same idempotency key."""
+    """Return what tells a repeat from another message with the same idempotency key.
+
+    That is not whom it excludes: who asks again may have another connection by then.
+    """
     kind, data, length, key = arguments(draft)
-    return blake2b(b"%b %d %b" % (kind, length, key) + data, digest_size=16).hexdigest()
+    return blake2b(b"%b %d %b" % (kind[:1], length, key) + data, digest_size=16).hexdigest()

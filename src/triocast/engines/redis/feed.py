@@ -15,12 +15,13 @@ import trio
 from coredis.exceptions import ConnectionError as NotConnected
 
 from triocast.engines.redis.caller import RedisRefused
-from triocast.engines.redis.connection import Connection, Reply, error_text
+from triocast.engines.redis.connection import Connection, Reply
 from triocast.engines.redis.follow import Follow
 from triocast.engines.redis.line import Line
+from triocast.engines.redis.reasons import error_text, reason_of
 from triocast.engines.redis.routing import Router
 from triocast.engines.redis.store import Head, Store
-from triocast.engines.redis.wire import Wire, reason_of
+from triocast.engines.redis.wire import Wire
 from triocast.errors import EngineError, EngineUnavailable, UnknownOutcome
 from triocast.settings.redis_address import Place
 
@@ -30,6 +31,7 @@ LOOKED_AT = 500  # groups that the store is asked about at once: publishes wait 
 CHECK_EVERY = 25.0  # seconds in which every group's head is compared with the server's
 SLICES = 50  # pieces of that, so that not all groups are looked at at once
 AGAIN = 0.25  # seconds until what failed is tried again
+LONGEST = 4.0  # seconds, at most, until a server that answers nothing about groups is asked about them again
 MARK = b"triocast:mark"  # a channel that nobody subscribes to: leaving it is answered, in order, behind all before
 
 # Why a channel was refused that is only somewhere else, or will be there again soon.
@@ -179,7 +181,9 @@ class Feed(Line):
             self._try_again(follow)
 
     async def _look(self) -> None:
-        """Ask the store about groups, until it has answered for each."""
+        """Ask the store about groups, until it has answered for each; ever less often while it can't, as a server does
+        that is out of memory."""
+        pause = AGAIN
         while True:
             self._looking = trio.Event()
             if not self._unseen:
@@ -189,7 +193,10 @@ class Feed(Line):
                 for follow in some.values():
                     nursery.start_soon(self._look_at, follow)
             if any(channel in self._unseen for channel in some):
-                await trio.sleep(AGAIN)
+                await trio.sleep(pause)
+                pause = min(2 * pause, LONGEST)
+            else:
+                pause = AGAIN
 
     async def _look_at(self, follow: Follow) -> None:
         try:

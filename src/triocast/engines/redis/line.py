@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import trio
 from coredis.exceptions import RedisError
 
-from triocast.engines.redis.connection import CLOSED, Access, Connection, Reply, describe, new_connection
+from triocast.engines.redis.connection import Access, Connection, Reply, new_connection
+from triocast.engines.redis.reasons import CLOSED, describe
 from triocast.errors import EngineUnavailable
 from triocast.settings.redis_address import Place
 

@@ -14,8 +14,9 @@ import trio
 from coredis.exceptions import RedisError
 
 from triocast.engines import NodeState
-from triocast.engines.redis.connection import Access, Arg, ConnectionLost, Reply, describe, new_connection
+from triocast.engines.redis.connection import Access, Arg, ConnectionLost, Reply, new_connection
 from triocast.engines.redis.line import Means
+from triocast.engines.redis.reasons import describe
 from triocast.engines.redis.wire import Wire
 from triocast.errors import EngineUnavailable
 from triocast.settings.redis_address import Place, RedisAddress
@@ -146,14 +147,14 @@ class OneServer(Router):
 
 async def ask_once(place: Place, access: Access, timeout: float, *args: Arg) -> Reply:
     """Connect, ask and leave. Raises `EngineUnavailable` for whatever keeps an answer from coming in time."""
-    connection = new_connection(place, access, timeout, lambda _: None)
     try:
+        connection = new_connection(place, access, timeout, lambda _: None)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_give_up_after, connection.give_up, timeout)
             await nursery.start(connection.run)
             reply = await connection.ask(*args).wait()
             nursery.cancel_scope.cancel()
-    except* (RedisError, ConnectionLost) as group:
+    except* (RedisError, ConnectionLost, OSError) as group:  # the last: files of TLS that can't be read
         raise EngineUnavailable(f"{place}: {describe(group.exceptions[0])}") from group
     if isinstance(reply, Exception):
         raise EngineUnavailable(f"{place}: {reply}") from reply

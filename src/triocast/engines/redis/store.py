@@ -20,7 +20,7 @@ from triocast.engines.redis import scripts
 from triocast.engines.redis.caller import Caller
 from triocast.engines.redis.entries import arguments, digest, unpack
 from triocast.engines.redis.keys import PARTITIONS, GroupKeys, Keys
-from triocast.errors import EngineError, IdempotencyConflict, TooManyKeys
+from triocast.errors import EngineError, IdempotencyConflict, TooManyKeys, UnexpectedPosition
 from triocast.settings import GroupSettings, Settings
 
 ALIVE = 3.0  # seconds until a process that reports nothing counts no more; it reports every second
@@ -31,7 +31,7 @@ PAGE_BYTES = (
     2 * 1024 * 1024
 )  # of one reply: more than a page of history carries, so that such a page sees there is more
 # What publishing answers that is no new message.
-_REPEATED, _CONFLICT, _FULL = 1, 2, 3
+_REPEATED, _CONFLICT, _FULL, _UNEXPECTED = 1, 2, 3, 4
 _PROLONGED = 1.0  # seconds that a position is kept longer, because a publish prolongs it at most once in this time
 
 
@@ -78,7 +78,7 @@ class Store:
         """Give the draft its position, keep it, and tell every process that listens.
 
         With an idempotency key that the group had in the last 300 s, nothing is published and the first answer given
-        again. Raises `IdempotencyConflict` and `TooManyKeys`.
+        again. Raises `IdempotencyConflict`, `TooManyKeys` and `UnexpectedPosition`.
         """
         names = self._keys.of(group)
         terms, has_values = self._terms.get(namespace_of(group), self._own_terms)
@@ -90,14 +90,17 @@ class Store:
             keys += (self._keys.record(group, draft.idempotency_key), self._keys.records(names.partition))
             repeatable = (digest(draft),)
         kind, data, length, key = arguments(draft)
-        ours = (self._new_epoch(), secrets.token_hex(6), kind, data, terms, length, key)
+        expected = "" if draft.expected is None else draft.expected.text
+        ours = (self._new_epoch(), secrets.token_hex(6), kind, data, terms, length, key, expected)
         told = await scripts.PUBLISH.run(self._caller, names.partition, keys, *ours, *repeatable)
         if told[0] == _CONFLICT:
             raise IdempotencyConflict(f"another message was published to {group!r} with this idempotency key")
         if told[0] == _FULL:
             raise TooManyKeys("too many idempotency keys are remembered: none is forgotten before its time")
-        position, audience = Position(told[1].decode(), told[2]), Audience(told[3], told[4])
-        return Published(position, audience, repeated=told[0] == _REPEATED)
+        position = Position(told[1].decode(), told[2])
+        if told[0] == _UNEXPECTED and draft.expected is not None:
+            raise UnexpectedPosition(group, draft.expected, position)
+        return Published(position, Audience(told[3], told[4]), repeated=told[0] == _REPEATED)
 
     async def attach(self, group: str) -> Head:
         """Return where the group stands, which is made if there is none, and keep its position for its time."""

@@ -5,17 +5,24 @@ It asks once and never again: whoever gets an error decides.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from math import inf
 
+import trio
 from coredis.exceptions import ConnectionError as NotConnected
 
 from triocast.engines.redis.advice import advise
 from triocast.engines.redis.caller import RedisRefused
-from triocast.engines.redis.connection import Answer, Arg, Connection, ConnectionLost, Reply, error_text
+from triocast.engines.redis.connection import Answer, Arg, Connection, ConnectionLost, Reply
 from triocast.engines.redis.line import Line
+from triocast.engines.redis.reasons import error_text, reason_of
 from triocast.errors import EngineUnavailable, UnknownOutcome
+from triocast.settings.redis_address import Place
 
 MAX_WAITING = 10_000  # requests without a reply: a server that is this far behind gets no more of them
+MAX_UNSENT = 64 * 1024 * 1024  # bytes that wait for it to take them: with 100 Mbit/s what came then would be late
+SAID_AGAIN = 60.0  # seconds until the log says once more that a server refuses what it is asked
 
 # Refusals of a server that has done nothing and may do it later, and what to do about them.
 _TEMPORARY = {
@@ -32,11 +39,14 @@ _TEMPORARY = {
 # Those after which another connection is better: the server has become another one, or does not know us any more.
 _DROPPED = frozenset({"READONLY", "MASTERDOWN", "NOAUTH", "WRONGPASS"})
 
+logger = logging.getLogger("triocast.redis")
+
 
 class Wire(Line):
     """Asks one server. `run` it; `call` works while it is up."""
 
-    _advised = False
+    _advised: Place | None = None  # the server that was looked at last
+    _said = -inf  # when the log last said that it refuses
 
     async def call(self, *args: Arg, asking: bool = False) -> Reply:
         """Send a command and return its reply. With `asking`, of a slot that is on its way to this server.
@@ -54,9 +64,9 @@ class Wire(Line):
         return reply
 
     async def live(self, connection: Connection) -> None:  # noqa: ARG002 - it asks as everybody does
-        """Look once at how the server keeps what it is given."""
-        if not self._advised:
-            self._advised = True
+        """Look once at how a server keeps what it is given; after a failover it is another one."""
+        if self._advised != self.place:
+            self._advised = self.place
             await advise(self)
 
     def told(self, replies: Sequence[Reply]) -> None:
@@ -76,6 +86,8 @@ class Wire(Line):
             raise self.unavailable()
         if connection.waiting >= MAX_WAITING:
             raise EngineUnavailable(f"{self.name} is {connection.waiting} requests behind")
+        if connection.unsent >= MAX_UNSENT:
+            raise EngineUnavailable(f"{self.name} is {connection.unsent} bytes behind")
         try:
             if asking:
                 connection.ask(b"ASKING")
@@ -91,9 +103,7 @@ class Wire(Line):
             raise refused from error
         if reason in _DROPPED:
             self.drop(advice)
+        elif trio.current_time() - self._said >= SAID_AGAIN:
+            self._said = trio.current_time()
+            logger.warning("%s refuses what it is asked (%s): %s", self.name, reason, advice)
         raise EngineUnavailable(f"{self.name} refused ({reason}): {advice}") from error
-
-
-def reason_of(refused: RedisRefused) -> str:
-    """Return the code in front of what a server says."""
-    return str(refused).partition(" ")[0]

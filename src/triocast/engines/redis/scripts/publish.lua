@@ -1,10 +1,11 @@
 #!lua
 -- Gives one message its position, keeps it, and tells everybody; or gives the first answer to a repeat.
 -- KEYS: meta stream census processes channel [values order] [record records]
--- ARGV: epoch (if the group is new), id, kind, data, terms, length of the key (-1: none), key, [digest]
+-- ARGV: epoch (if the group is new), id, kind, data, terms, length of the key (-1: none), key, expected, [digest]
+-- expected: where the group has to be, EPOCH:OFFSET, or 0 for its beginning in whatever epoch; empty for anywhere
 -- terms: position_ttl (and a second) history_size history_bytes history_ttl max_keys idempotency_keys; times in ms
 -- Returns {0, epoch, offset, subscribers, behind}; {1, the same of the first time}; {2}: the record is of another
--- message; {3}: there are too many records.
+-- message; {3}: there are too many records; {4, epoch, offset}: the group is there, where it was not expected to be.
 
 local KEEP = 1000 -- messages a process may be behind in any case
 local YOUNG = 60000 -- ms for which more than these stay ...
@@ -15,7 +16,7 @@ local ALIVE = 3000 -- ms after which a process that reports nothing counts no mo
 local FRESH = 1000 -- ms for which sums and times of expiry are left alone
 
 local meta, stream = KEYS[1], KEYS[2]
-local id, data, terms, key, digest = ARGV[2], ARGV[4], ARGV[5], ARGV[7], ARGV[8]
+local id, data, terms, key, expected, digest = ARGV[2], ARGV[4], ARGV[5], ARGV[7], ARGV[8], ARGV[9]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local plain = digest and #KEYS - 2 or #KEYS
@@ -54,6 +55,9 @@ end
 
 local known = redis.call('HMGET', meta, 'e', 'o', 'w', 'x', 'q')
 local epoch, top, weight = known[1], tonumber(known[2] or 0), tonumber(known[3] or 0)
+if expected ~= '' and expected ~= (epoch or '') .. ':' .. top and (expected ~= '0' or top > 0) then
+  return {4, epoch or '', top}
+end
 if not epoch then
   epoch = ARGV[1]
   redis.call('DEL', stream)
