@@ -35,7 +35,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 HERE = Path(__file__).parent
 PAGE = (HERE / "chat.html").read_text()
 COOKIE = "chat"
-HEADERS = {"Cache-Control": "no-cache", "Content-Security-Policy": "default-src 'self'; img-src data:"}
+HEADERS = {"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'self'; img-src data:"}
 
 
 class Paced:
