@@ -8,11 +8,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import trio
 
 from tests.e2e.processes import PATIENCE
+
+T = TypeVar("T")
+
+PHONE, DESK = (390, 844), (1280, 800)
+ARTEFACTS = Path(__file__).parent.parent.parent / "artefacts"  # git ignores it; CI keeps it
 
 
 class Chromium:
@@ -42,13 +48,15 @@ class Chromium:
         return await trio.to_thread.run_sync(lambda: self._call(call, *arguments, **options))
 
     @asynccontextmanager
-    async def page(self, url: str) -> AsyncIterator[Page]:
-        """Open a page for the block; it must not have raised anything when the block ends."""
-        context = await self.run(self._browser.new_context, viewport={"width": 390, "height": 844})
+    async def page(self, url: str, size: tuple[int, int] = PHONE) -> AsyncIterator[Page]:
+        """Open a page for the block, in a profile of its own; it must not have raised anything when the block ends."""
+        viewport = {"width": size[0], "height": size[1]}
+        context = await self.run(self._browser.new_context, viewport=viewport, reduced_motion="reduce")
         try:
             inner = await self.run(context.new_page)
             errors: list[object] = []
             await self.run(inner.on, "pageerror", lambda error: errors.append(error))  # noqa: PLW0108 - it puts marks on it
+            await self.run(inner.on, "console", lambda said: errors.append(said.text) if _forbidden(said) else None)
             await self.run(inner.goto, url, timeout=PATIENCE * 1000)
             yield Page(self, inner)
             assert not errors
@@ -57,28 +65,63 @@ class Chromium:
                 await self.run(context.close)
 
 
+def _forbidden(said: Any) -> bool:
+    """Whether a page has said that its Content-Security-Policy kept it from something: only the console is told."""
+    return "Content Security Policy" in said.text
+
+
 class Page:
-    """A page that shows a list, the newest first, and in its body's data-state whether it is connected."""
+    """A page that shows lists, and in its body's data-state whether it is connected."""
 
     def __init__(self, chromium: Chromium, page: Any) -> None:
         self._chromium = chromium
         self._page = page
 
     async def wait_state(self, state: str) -> None:
-        await self._wait("state => document.body.dataset.state === state", state)
+        await self.wait("state => document.body.dataset.state === state", state)
 
     async def wait_items(self, count: int) -> list[str]:
-        """Wait until the list has so many items; return all that it has, the oldest first."""
-        await self._wait("count => document.querySelectorAll('li').length >= count", count)
-        return await self.shown()
+        """Wait until the list, the newest first, has so many items; return all that it has, the oldest first."""
+        await self.wait("count => document.querySelectorAll('li').length >= count", count)
+        return (await self.texts("li"))[::-1]
 
-    async def shown(self) -> list[str]:
-        items = "items => items.map(item => item.innerText.trim().replace(/\\s+/g, ' ')).reverse()"
-        shown: list[str] = await self._chromium.run(self._page.eval_on_selector_all, "li", items)
-        return shown
+    async def wait_text(self, selector: str, text: str) -> None:
+        """Wait until what is at `selector` is there to be seen and says `text`, among other things."""
+        said = "([where, text]) => [...document.querySelectorAll(where)].some(each => each.innerText.includes(text))"
+        await self.wait(said, [selector, text])
 
-    async def _wait(self, condition: str, argument: object) -> None:
+    async def wait_count(self, selector: str, count: int) -> None:
+        """Wait until so many elements are at `selector`."""
+        await self.wait("([where, count]) => document.querySelectorAll(where).length === count", [selector, count])
+
+    async def texts(self, selector: str) -> list[str]:
+        """Return what the elements at `selector` say, each in one line."""
+        texts = "items => items.map(item => item.innerText.trim().replace(/\\s+/g, ' '))"
+        found: list[str] = await self._chromium.run(self._page.eval_on_selector_all, selector, texts)
+        return found
+
+    async def do(self, action: Callable[[Any], T]) -> T:
+        """Do something with Playwright's own page, and return what comes of it."""
+        done: T = await self._chromium.run(action, self._page)
+        return done
+
+    async def screenshots(self, name: str) -> None:
+        """Keep how the page looks on a phone and on a desk, by day and by night."""
+        ARTEFACTS.mkdir(exist_ok=True)
+        for device, (width, height) in (("phone", PHONE), ("desk", DESK)):
+            await self._chromium.run(self._page.set_viewport_size, {"width": width, "height": height})
+            assert await self.do(lambda page: page.evaluate("document.documentElement.scrollWidth - innerWidth")) <= 0
+            for scheme in ("light", "dark"):
+                await self._chromium.run(self._page.emulate_media, color_scheme=scheme)
+                await self._chromium.run(
+                    self._page.screenshot, path=ARTEFACTS / f"{name}-{device}-{scheme}.png", full_page=True
+                )
+
+    async def wait(self, condition: str, argument: object) -> None:
+        """Wait until the function `condition`, in JavaScript, returns something true for `argument`."""
         try:
             await self._chromium.run(self._page.wait_for_function, condition, arg=argument, timeout=PATIENCE * 1000)
         except self._chromium.timed_out as error:
-            raise AssertionError(f"never {condition} of {argument!r}; the page shows {await self.shown()}") from error
+            raise AssertionError(
+                f"never {condition} of {argument!r}; the page shows {await self.texts('body')}"
+            ) from error

@@ -1,4 +1,4 @@
-"""An application of the examples in a process of its own, behind a network that can fail, and the ways to cut it off.
+"""A server, or an application of the examples, in a process of its own, and the ways to cut it off from its clients.
 
 It knows no client: what comes back may be a page or a program.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -24,10 +24,13 @@ Publish = Callable[[int], Awaitable[None]]
 
 
 class Site:
-    """A server that can be ended and begun again, and the address at which it is found through the network."""
+    """A server that can be ended and begun again, and the address at which it is found through the network.
 
-    def __init__(self, file: Path, nursery: trio.Nursery) -> None:
-        self._file = file
+    `command` is what runs it.
+    """
+
+    def __init__(self, command: Sequence[str], nursery: trio.Nursery) -> None:
+        self.command = command
         self._nursery = nursery
         self.way = Network()
         self.server: Server
@@ -42,7 +45,7 @@ class Site:
         self.way.target = self.server.port
 
     async def _serve(self, *, task_status: trio.TaskStatus[Server]) -> None:
-        async with running(sys.executable, "-m", "tests.browsers.serve", str(self._file)) as program:
+        async with running(*self.command) as program:
             listening = await program.wait_for(r"http://127\.0\.0\.1:(\d+)")
             task_status.started(Server(program, int(listening[1])))
             await trio.sleep_forever()
@@ -60,8 +63,15 @@ class Site:
 @asynccontextmanager
 async def site(example: str) -> AsyncIterator[Site]:
     """Serve an example while the block lasts."""
+    async with site_of(sys.executable, "-m", "tests.browsers.serve", str(EXAMPLES / f"{example}.py")) as one:
+        yield one
+
+
+@asynccontextmanager
+async def site_of(*command: str) -> AsyncIterator[Site]:
+    """Serve what a command serves, which says at which address, while the block lasts."""
     async with trio.open_nursery() as nursery:
-        one = Site(EXAMPLES / f"{example}.py", nursery)
+        one = Site(command, nursery)
         async with one.way.open():
             await one.begin()
             yield one

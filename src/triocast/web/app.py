@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from quart import Response, request
 from quart_trio import QuartTrio
 
 from triocast.engines import Engine
@@ -18,18 +17,7 @@ from triocast.web.gate import Gate
 from triocast.web.limits import bound_bodies
 from triocast.web.poll import PollFront
 from triocast.web.socket_front import SocketFront
-
-WELCOME = """\
-This is Triocast: server push, by groups.
-
-Listen:   wscat -c {ws}/ws/sample
-          curl -N {http}/sse/sample
-Publish:  curl {key}-d 'hello' {http}/publish/sample
-          http --form POST {http}/publish/sample {httpie_key}msg='hello'
-Look:     curl {key}{http}/groups
-
-Every client that is connected to /ws/sample gets the message.
-"""
+from triocast.web.welcome import welcome_routes
 
 
 def create_app(
@@ -48,22 +36,5 @@ def create_app(
     app.asgi_app = Forwarded(Gate(fronts), settings.trusted_proxies)  # type: ignore[method-assign, assignment]
     answer_errors_with_json(app)
     app.register_blueprint(routes(push, workers=workers))
-
-    @app.get("/")
-    async def welcome() -> Response:
-        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        return Response(_welcome(settings), headers=headers, content_type="text/plain; charset=utf-8")
-
+    app.register_blueprint(welcome_routes(settings))
     return app
-
-
-def _welcome(settings: Settings) -> str:
-    """Say what this is and what to type, with the address that the client has used."""
-    key = settings.api_key is not None
-    address = f"{'s' if request.scheme == 'https' else ''}://{request.headers.get('Host', 'HOST')}"
-    return WELCOME.format(
-        ws=f"ws{address}",
-        http=f"http{address}",
-        key="-H 'X-API-Key: KEY' " if key else "",
-        httpie_key="X-API-Key:KEY " if key else "",
-    )
