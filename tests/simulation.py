@@ -32,7 +32,6 @@ from triocast.hub import Hub
 from triocast.link.stall import LOOKS
 from triocast.meters import Eviction
 from triocast.reception import Reception
-from triocast.subscription import Subscription
 from triocast.testing import run_seeded
 
 PUBLIC = ("news", "$odd", "a,b", "d:chat", "d:docs", "l:prices", "l:state", "n:audit", "n:log", "b:jobs", "b:mail")
@@ -203,8 +202,7 @@ class Simulation:
             assert low == high == group.subscribers, (group, low, high)
         for life in self.lives:
             for group in life.members:
-                subscription = life.connection._subscriptions[group]
-                assert isinstance(subscription, Subscription)
+                subscription = life.subscription(group)
                 life.view.check_complete(group, subscription.missed)
             life.view.check_streams(life.members)
 
@@ -493,8 +491,8 @@ class Simulation:
     @staticmethod
     def _check_holds_nothing(connection: Connection) -> None:
         """Whoever recovers holds no message that it has not been given."""
-        for subscription in connection._subscriptions.values():
-            recovery = subscription.recovery if isinstance(subscription, Subscription) else None
+        for subscription in connection._memberships:
+            recovery = subscription.recovery
             held = [getattr(recovery, name) for name in recovery.__slots__] if recovery is not None else []
             assert not any(isinstance(each, Message | list | tuple | deque | dict | set) for each in held)
 

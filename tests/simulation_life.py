@@ -126,10 +126,13 @@ class Life:
         self.simulation.census[group].change(0, 1)
         return wish[0]
 
+    def subscription(self, group: str) -> Subscription:
+        """Return its membership of a group."""
+        return next(each for each in self.connection._memberships if each.group.name == group)
+
     def note_join(self, group: str) -> None:
         """To be called in the step in which it has joined."""
-        subscription = self.connection._subscriptions[group]
-        assert isinstance(subscription, Subscription)
+        subscription = self.subscription(group)
         now, truth = trio.current_time(), self.simulation.truths[group]
         wish, known = self._wishes[group]
         epoch, oldest = self._joining.pop(group)
@@ -147,7 +150,7 @@ class Life:
 
     def note_leave(self, group: str) -> None:
         """To be called in the step in which it leaves."""
-        subscription = self.connection._subscriptions[group]
+        subscription = self.subscription(group)
         assert isinstance(subscription, Subscription)
         greeted = subscription not in self.connection._outbound._greetings
         del self.members[group]

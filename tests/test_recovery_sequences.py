@@ -105,7 +105,7 @@ class Someone:
         world, received = self.world, len(self.transport.received)
         known = world.truth.era.epoch, world.truth.era.oldest(trio.current_time())
         await self.connection.join("g", wish)
-        subscription = self.connection._subscriptions["g"]
+        (subscription,) = self.connection._memberships
         assert isinstance(subscription, Subscription)
         epoch = subscription.group.log.epoch
         oldest = known[1] if known[0] == epoch else 1

@@ -19,10 +19,10 @@ from triocast.core.identity import ANONYMOUS, Identity
 from triocast.core.message import Position
 from triocast.core.presence import Member, Reason
 from triocast.core.recovery import Wish
-from triocast.core.wire import Joined
-from triocast.errors import CRASHED, NORMAL, POLICY, RESTART, Close, ConnectionEnded, PresenceOff, TooManyGroups
+from triocast.errors import CRASHED, NORMAL, POLICY, RESTART, Close, ConnectionEnded
 from triocast.hub import Hub
 from triocast.inbound import Inbound
+from triocast.memberships import Memberships
 from triocast.meters import Eviction
 from triocast.outbound import Outbound
 from triocast.subscription import Stream, Subscription
@@ -61,16 +61,15 @@ class Connection:
         self.outlet = transport.outlet
         settings = hub.settings
         self._inbound = Inbound(settings.max_inbound, settings.max_inbound_bytes)
-        self._subscriptions: dict[str, Subscription | _Joining] = {}
         self._outbound = Outbound(transport, strict=strict)
-        self._watches: dict[str, Watch] | None = {} if presence else None  # by group, of who asks for presence
+        self._memberships = Memberships(hub, self._outbound, presence=presence)
         self._nursery: trio.Nursery | None = None  # while it can be cancelled
         self._stopped = False
         self._close: Close | None = None
         self._gone: Disconnected | None = None
 
     def __repr__(self) -> str:
-        return f"<Connection {self.id} by {self._transport.name}, {len(self._subscriptions)} groups, {self._state}>"
+        return f"<Connection {self.id} by {self._transport.name}, {len(self._memberships)} groups, {self._state}>"
 
     @property
     def _state(self) -> str:
@@ -92,13 +91,12 @@ class Connection:
     @property
     def groups(self) -> list[str]:
         """The names of the groups this client is in, in the order of joining."""
-        return [name for name, place in self._subscriptions.items() if isinstance(place, Subscription)]
+        return [each.group.name for each in self._memberships]
 
     @property
     def behind(self) -> bool:
         """Whether its groups have something for it that it was not given yet."""
-        places = (place for place in self._subscriptions.values() if isinstance(place, Subscription))
-        return any(place.recovery is not None or place.behind for place in places)
+        return self._memberships.behind
 
     @property
     def ended(self) -> bool:
@@ -153,46 +151,15 @@ class Connection:
         """Become a member of a group; harmless if it is one.
 
         With a `wish`, what follows that position (or the last messages) comes before the live messages; without one,
-        what the group's clients begin with by its settings. Raises
-        `InvalidGroupName`, `TooManyGroups`, `ConnectionEnded`, `EngineError`. Cancelled, it has not joined.
+        what the group's clients begin with by its settings. Raises `InvalidGroupName`, `TooManyGroups`, `PresenceOff`,
+        `ConnectionEnded`, `EngineError`. Cancelled, it has not joined.
         """
-        if name in self._subscriptions:
-            await trio.lowlevel.checkpoint()
-            return
-        if len(self._subscriptions) >= self._hub.settings.max_groups_per_connection:
-            limit = self._hub.settings.max_groups_per_connection
-            raise TooManyGroups(f"one connection may be in {limit} groups (max_groups_per_connection)")
-        if self._watches is not None and not self._hub.settings.for_group(name).presence:
-            raise PresenceOff(name)
-        self._check_open()
-        joining = self._subscriptions[name] = _Joining()
-        wish = wish or self._hub.beginning_of(name)
-        try:
-            subscription = await self._hub.join(name, self, wish)
-        except BaseException:
-            if self._subscriptions.get(name) is joining:
-                del self._subscriptions[name]
-            raise
-        # Meanwhile the client may have gone, or the group been left again, and perhaps joined anew.
-        if self._subscriptions.get(name) is not joining:
-            self._leave(subscription)
-            self._check_open()
-        else:
-            self._subscriptions[name] = subscription
-            if self.format.greets:
-                self._outbound.greet(subscription, self._greeting(subscription))
-            if wish is not None:
-                self.wake(subscription)
-            if self._watches is not None:
-                self._watches[name] = subscription.group.watch(self)
+        await self._memberships.join(self, name, wish)
 
     async def leave(self, name: str) -> None:
         """Leave a group; nothing more of it is sent once this returns, but that it was left, in formats that can say
         so. Harmless if it is no member."""
-        subscription = self._subscriptions.pop(name, None)
-        if isinstance(subscription, Subscription):
-            self._outbound.part(subscription)
-            self._leave(subscription)
+        self._memberships.leave(name)
         await trio.lowlevel.checkpoint()
 
     # What groups and the hub do
@@ -203,15 +170,10 @@ class Connection:
         A client that can't be told is closed instead: one of bare payloads, and one that does not know yet that it was
         in the group.
         """
-        place = self._subscriptions.get(name)
-        if place is None:
-            return False
-        if isinstance(place, Subscription) and self._outbound.part(place, close):
-            del self._subscriptions[name]
-            self._leave(place, Reason.REMOVED)
-        else:
+        removed = self._memberships.remove(name, close)
+        if removed is None:
             self.end(close, Reason.REMOVED)
-        return True
+        return removed is not False
 
     def wake(self, stream: Stream) -> None:
         """Take note that there is something to take; the writer does the rest."""
@@ -230,10 +192,7 @@ class Connection:
 
     def leave_groups(self, reason: Reason = Reason.LEFT) -> None:
         """Leave every group: nothing more will reach the client."""
-        while self._subscriptions:
-            _, place = self._subscriptions.popitem()
-            if isinstance(place, Subscription):
-                self._leave(place, reason)
+        self._memberships.leave_all(reason)
 
     def abort(self) -> None:
         """Cut the connection off at once."""
@@ -272,10 +231,8 @@ class Connection:
 
     def _starts(self) -> list[Position]:
         """Return where its groups begin; nothing for a client that would count from there, and would count wrong."""
-        joined = [place for place in self._subscriptions.values() if isinstance(place, Subscription)]
-        if not self.format.greets and not all(each.counted for each in joined):
-            return []
-        return [Position(each.group.log.epoch, each.start) for each in joined]
+        counts = self.format.greets or all(each.counted for each in self._memberships)
+        return self._memberships.starts if counts else []
 
     async def read(self) -> None:
         """Drain what the client sends until it is gone, whatever the handler does."""
@@ -305,22 +262,6 @@ class Connection:
             await trio.sleep(self._hub.settings.close_timeout)
         self._stop()
 
-    def _greeting(self, subscription: Subscription) -> Joined:
-        group = subscription.group
-        return Joined(group.name, group.log.epoch, subscription.start, group.policy.value, self.id)
-
-    def _leave(self, subscription: Subscription, reason: Reason = Reason.LEFT) -> None:
-        self._outbound.forget(subscription)
-        watch = self._watches.pop(subscription.group.name, None) if self._watches else None
-        if watch is not None:
-            self._outbound.forget(watch)
-            watch.end()
-        self._hub.leave(subscription, reason)
-
-    def _check_open(self) -> None:
-        if self.ended:
-            raise ConnectionEnded(f"connection {self.id} is over")
-
     async def finish(self, close: Close) -> None:
         """Leave every group and say goodbye within `close_timeout`, with `close` unless another reason came first."""
         self.end(close)
@@ -328,12 +269,6 @@ class Connection:
         if self.opened and self._gone is None and self._close is not None:
             with trio.move_on_after(self._hub.settings.close_timeout, shield=True):
                 await self._transport.close(self._close)
-
-
-class _Joining:
-    """Where a subscription will be once its join is through, unless the group is left before."""
-
-    __slots__ = ()
 
 
 @asynccontextmanager

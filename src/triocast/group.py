@@ -187,7 +187,7 @@ class Group:
         self.gate.progressed()
 
     def watch(self, follower: Follower) -> Watch:
-        """Tell a member from here on who comes and who goes, until it leaves or its watch is removed."""
+        """Tell a member who comes and who goes, once it wakes its watch and until that is ended."""
         if self._watchers is None:
             self._watchers = Watchers(self.name, self._inbox.notices, self._arouse)
         return self._watchers.add(follower)

@@ -52,7 +52,8 @@ class Outbound:
         self._transport = transport
         self._strict = strict
         self._ready: OrderedDict[Ready, None] = OrderedDict()  # in the order they were woken
-        self._greetings: dict[Subscription, Joined] = {}  # still to be told, before anything else of the group
+        # Still to be told, before anything else of the group; and the watch that begins behind it.
+        self._greetings: dict[Subscription, tuple[Joined, Watch | None]] = {}
         self._later: dict[Subscription, float] = {}  # the engine can't be reached for them: when to try again
         self._pause = FIRST_PAUSE
         self._work = Bell()  # where the task rests
@@ -85,9 +86,9 @@ class Outbound:
             self._later.pop(stream, None)
         self._put(stream)
 
-    def greet(self, subscription: Subscription, greeting: Joined) -> None:
-        """Tell the client this before anything of the group."""
-        self._greetings[subscription] = greeting
+    def greet(self, subscription: Subscription, greeting: Joined, watch: Watch | None = None) -> None:
+        """Tell the client this before anything of the group, and then what `watch` has."""
+        self._greetings[subscription] = greeting, watch
 
     def part(self, subscription: Subscription, why: Close | None = None) -> bool:
         """Tell the client, before anything else of the group, that its stream has ended, and why if somebody wanted
@@ -192,7 +193,7 @@ class Outbound:
             recovered = await self._recover(subscription) if subscription.recovery else None
             if not subscription.active:  # left while history was read
                 return
-            greeting = self._greetings.pop(subscription, None)
+            greeting, watch = self._greetings.pop(subscription, (None, None))
             coming = subscription.take(WRITE_BUDGET, self._transport.limit) if recovered is None else recovered
             entries: list[Told] = [*([greeting] if greeting else ()), *coming]
             missed = self._missed(entries, excused=recovered is not None and not self._counts(subscription))
@@ -202,6 +203,8 @@ class Outbound:
                     entries = []
             if entries:
                 await self._transport.send(entries)
+            if watch is not None and watch.active:
+                self.wake(watch)
             if missed is not None and subscription.active:  # else it was left while it was written to
                 _end_missing(subscription, missed, owner)
 

@@ -69,11 +69,11 @@ class Watchers:
         return f"<Watchers of {self.group!r}, {len(self)}, {self.notices!r}>"
 
     def add(self, follower: Follower) -> Watch:
-        """Tell `follower` from here on; first of all to ask who is there."""
+        """Tell `follower` from the moment that it wakes the watch; first of all to ask who is there."""
         watch = Watch(self, follower)
         self._watches[watch] = None
         self.notices.arouse = partial(self._arouse, self)
-        self._lanes.hand_over(watch)
+        self._lanes.hold(watch)
         return watch
 
     def remove(self, watch: Watch) -> None:
