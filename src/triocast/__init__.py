@@ -36,9 +36,9 @@ from triocast.errors import TooManyKeys as TooManyKeys
 from triocast.errors import TriocastError as TriocastError
 from triocast.errors import UnexpectedPosition as UnexpectedPosition
 from triocast.errors import UnknownOutcome as UnknownOutcome
-from triocast.extension import GroupHandle as GroupHandle
 from triocast.extension import Triocast as Triocast
 from triocast.group import GroupInfo as GroupInfo
+from triocast.group_handle import GroupHandle as GroupHandle
 from triocast.history import History as History
 from triocast.hooks import Happening as Happening
 from triocast.settings import GroupSettings as GroupSettings

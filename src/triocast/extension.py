@@ -5,33 +5,29 @@ It makes a hub for the application, starts and stops it with it, and turns its W
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 
-import trio
-from quart import Response, websocket
+from quart import websocket
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
 
 from triocast import link
 from triocast.connection import Connection
 from triocast.core.identity import Identity, Info, check_user
-from triocast.core.listening import Listening
-from triocast.core.message import Draft, Position, Receipt
-from triocast.core.names import check_group_name
-from triocast.core.positions import parse_since
-from triocast.core.presence import Members
-from triocast.core.recovery import wish_of, wishes_of
+from triocast.core.listening import Listening, listening_of
+from triocast.core.message import Position
+from triocast.core.positions import as_position
+from triocast.core.recovery import wish_of
 from triocast.core.steering import Order, close_of
-from triocast.core.wire import FORMATS, FormatName
-from triocast.door import DOOR, Door, open_door
+from triocast.core.wire import FormatName
+from triocast.door import open_door
 from triocast.engines import Engine
 from triocast.engines.choice import make_engine
 from triocast.errors import FORCED, NotRunning, TriocastError
 from triocast.event_response import EventsResponse
-from triocast.group import GroupInfo
-from triocast.history import PAGE, History
+from triocast.group_handle import GroupHandle
+from triocast.handshake import QuartsAnswer, Refusal, door_of
 from triocast.hooks import Handler, Hook
 from triocast.hub import Hub
 from triocast.lasting import open_lasting_door
@@ -42,120 +38,6 @@ from triocast.settings import Settings, check_made, check_shared
 from triocast.transports.poll import LIMIT, WAIT, Polling
 
 _H = TypeVar("_H", bound=Handler)
-
-MAX_MEMBERS = 1000  # on one page
-
-
-class GroupHandle:
-    """A group by its name; making one costs nothing, and the group need not exist."""
-
-    __slots__ = ("_hub", "name")
-
-    def __init__(self, hub: Hub, name: str) -> None:
-        self._hub = hub
-        self.name = check_group_name(name)
-
-    def __repr__(self) -> str:
-        return f"<GroupHandle {self.name!r}>"
-
-    async def add(
-        self, connection: Connection, *, since: Position | str | None = None, last: int | None = None
-    ) -> None:
-        """Make `connection` a member: it gets every message sent after this returns, in order, each once.
-
-        Before those it is given what follows the position `since`, or the `last` messages, as far as they are kept: in
-        order, with nothing missing or doubled in between, and a gap for what can't be recovered. Adding a member again
-        is harmless and gives it nothing. Raises `InvalidPosition`, `TooManyGroups`, `ConnectionEnded`, `EngineError`.
-        Cancelled, it has not joined.
-        """
-        position = None if since is None else _position(since)
-        await connection.join(self.name, wish_of(position, last))
-
-    async def discard(self, connection: Connection) -> None:
-        """End the membership of `connection`; harmless if it is no member.
-
-        Nothing more of the group is written once this returns, but that it was left: in the JSON format, and to clients
-        of server-sent events, after all that was written before.
-        """
-        await connection.leave(self.name)
-
-    async def remove(self, client: Connection | str, *, code: int = FORCED.code, reason: str | None = None) -> bool:
-        """Take a client out of the group, by its connection or the id of that, in whatever process it is; whether it
-        was in it.
-
-        Unlike who is discarded, it is told why: `code` (1000, 1008, 1011 to 1013, 3000 to 4999) and `reason` (at most
-        123 bytes) stand with its `left` or `leave`, behind all that it was given before. One of bare payloads, and one
-        that was not told yet that it is in, is closed with them instead. It is no ban: who asks again is let in again.
-
-        Raises `InvalidClose`, and `EngineError` if other processes can't be asked.
-        """
-        id_ = client if isinstance(client, str) else client.id
-        outcome = await self._hub.order(Order(close_of(code, reason), client=id_, group=self.name))
-        return outcome.count > 0
-
-    async def send(
-        self,
-        message: object,
-        *,
-        key: str | None = None,
-        idempotency_key: str | None = None,
-        exclude: Connection | str | None = None,
-        expected: Position | str | None = None,
-    ) -> Receipt:
-        """Publish `message` to all members: `str` as text, `bytes` as binary, anything else as JSON.
-
-        Waits while the group's inbox is full; cancelled there, nothing was published. Returns a receipt once the
-        members are being told; never waits for one of them.
-
-        With an `idempotency_key` the group is given the message once, however often this is called within 300 seconds:
-        a repeat waits for the first, publishes nothing and returns its receipt, as `repeated`.
-
-        The connection `exclude`, or that with this id, is told that the message was delivered, if its format can say
-        so, and not given it. With `expected` the message is published only if that is the position of the group's
-        newest message (`"0"`: if it has none yet); a repeat is not judged again.
-
-        Raises `InvalidMessage`, `MessageTooLarge`, `EngineError`; `InvalidConnectionId`; `InvalidPosition`, and
-        `UnexpectedPosition`, which has the group's `position`, if it is another; with an idempotency key also
-        `InvalidIdempotencyKey`, `IdempotencyConflict` if it came with another message before, and `TooManyKeys`. From
-        a thread: `trio.from_thread.run(group.send, message)`.
-        """
-        draft = Draft.of(
-            message,
-            key=key,
-            idempotency_key=idempotency_key,
-            exclude=exclude.id if isinstance(exclude, Connection) else exclude,
-            expected=None if expected is None else _position(expected),
-        )
-        # A handler that sends in a loop must not be faster than the tasks that write to its clients.
-        await trio.lowlevel.checkpoint()
-        return await self._hub.publish(self.name, draft)
-
-    async def history(
-        self, *, since: Position | str | None = None, limit: int = PAGE, reverse: bool = False
-    ) -> History:
-        """Return what is kept of what followed the position `since`, oldest first, or of all; a page at a time.
-
-        With `reverse` the newest come first, and what came before `since`. What is no longer kept is named by a gap.
-        A page has at most `limit` messages (1 to 1,000), fewer if they are heavy; go on with `since=page.next` until
-        that is None. Raises `InvalidPosition`, `ValueError` for a limit out of bounds, `EngineError`.
-        """
-        position = parse_since(since) if isinstance(since, str) else since
-        return await self._hub.history(self.name, position, limit, reverse=reverse)
-
-    async def members(self, *, after: str | None = None, limit: int = 100) -> Members:
-        """Return the first members, at most `limit` (1 to 1,000), in the order of their connections' ids, those of all
-        processes; with `after=page.next` those that follow.
-
-        One whose leave is not told yet (`presence_grace`) is among them. Raises `PresenceOff` where the group's
-        settings have presence off, `ValueError` for a limit out of bounds, `EngineError`.
-        """
-        if not 1 <= limit <= MAX_MEMBERS:
-            raise ValueError(f"limit is from 1 to {MAX_MEMBERS}, not {limit}")
-        return await self._hub.members(self.name, after, limit)
-
-    async def info(self) -> GroupInfo:
-        """Describe the group as it is now."""
-        return await self._hub.info(self.name)
 
 
 class Triocast:
@@ -289,7 +171,7 @@ class Triocast:
             raise ValueError("name at least one group: an event stream has no way to ask for one later")
         identity = Identity.of(user, info, claimed=claimed)
         return EventsResponse(
-            self.reception, _listening(groups, since, last, format, identity, strict=strict, presence=presence)
+            self.reception, listening_of(groups, since, last, format, identity, strict=strict, presence=presence)
         )
 
     def poll(
@@ -308,7 +190,7 @@ class Triocast:
         without `since` begins is as `connect` has it. Raises `ValueError` for what is out of bounds, and
         `InvalidPosition`. The client is refused as `connect` refuses one.
         """
-        position = None if since is None else _position(since)
+        position = None if since is None else as_position(since)
         wish_of(position, last)  # raises for what can't be meant
         return PollResponse(self.reception, Polling(group, position, last, wait, limit))
 
@@ -354,7 +236,7 @@ class Triocast:
         if presence and format == "raw":
             raise ValueError("bare payloads have no room for who is there: presence needs format='json'")
         identity = Identity.of(user, info, claimed=claimed)
-        listening = _listening(groups, since, last, format, identity, strict=strict, presence=presence)
+        listening = listening_of(groups, since, last, format, identity, strict=strict, presence=presence)
         async with self.accept(listening, headers, subprotocol) as connection:
             yield connection
 
@@ -365,8 +247,8 @@ class Triocast:
         """Do what `connect` does, for what a client asks for by its address: see `triocast.web`."""
         opened = False
         current = cast("Any", websocket)._get_current_object()  # noqa: SLF001 - how Werkzeug's proxies are read
-        receive, send = _door(current.scope).take()
-        answer = _QuartsAnswer(current, dict(headers or {}), subprotocol)
+        receive, send = door_of(current.scope).take()
+        answer = QuartsAnswer(current, dict(headers or {}), subprotocol)
         try:
             async with self.reception.connection(
                 Arrival(current.scope, receive, send, answer), listening
@@ -377,58 +259,3 @@ class Triocast:
             if opened or isinstance(error, NotRunning):
                 raise
             raise Refusal(problem(error)) from error
-
-
-def _listening(  # noqa: PLR0913 - likewise
-    groups: Sequence[str],
-    since: Mapping[str, Position | str] | None,
-    last: int | None,
-    form: FormatName,
-    identity: Identity,
-    *,
-    strict: bool,
-    presence: bool,
-) -> Listening:
-    _check_format(form)
-    positions = {name: _position(each) for name, each in (since or {}).items()}
-    wishes_of(groups, positions, last)  # raises for what can't be meant
-    return Listening(list(dict.fromkeys(groups)), positions, last, form, strict, presence, identity)
-
-
-def _check_format(name: str) -> None:
-    if name not in FORMATS:
-        raise ValueError(f"no such format: {name!r}; there are {', '.join(FORMATS)}")
-
-
-def _position(since: Position | str) -> Position:
-    return parse_since(since) if isinstance(since, str) else since
-
-
-def _door(scope: dict[str, Any]) -> Door:
-    door: Door | None = scope.get(DOOR)
-    if door is None:
-        raise NotRunning("this application has no Triocast: pass it to Triocast(app) or init_app(app)")
-    return door
-
-
-class Refusal(HTTPException):
-    """Answers a handshake with an error instead of accepting it."""
-
-    def __init__(self, response: Response) -> None:
-        super().__init__(response=response)
-        self.code = response.status_code
-
-
-class _QuartsAnswer:
-    """Quart's websocket with the answer's headers and subprotocol filled in."""
-
-    def __init__(self, current: Any, headers: dict[str, str], subprotocol: str | None) -> None:
-        self._websocket = current
-        self._headers = headers
-        self._subprotocol = subprotocol
-
-    async def accept(self, headers: Mapping[str, str]) -> None:
-        await self._websocket.accept({**self._headers, **headers}, self._subprotocol)
-
-    async def close(self, code: int, reason: str = "") -> None:
-        await self._websocket.close(code, reason)

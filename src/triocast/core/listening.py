@@ -1,6 +1,6 @@
 """What a client asks for when it comes: whichever way it comes, and whoever asks for it.
 
-It checks nothing; whoever makes one has.
+Whether it may have that is for others to say.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from types import MappingProxyType
 
 from triocast.core.identity import ANONYMOUS, Identity
 from triocast.core.message import Position
-from triocast.core.wire import FormatName
+from triocast.core.positions import as_position
+from triocast.core.recovery import wishes_of
+from triocast.core.wire import FORMATS, FormatName
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +31,21 @@ class Listening:
     strict: bool = False
     presence: bool = False
     identity: Identity = ANONYMOUS
+
+
+def listening_of(  # noqa: PLR0913 - what applications leave out
+    groups: Sequence[str],
+    since: Mapping[str, Position | str] | None,
+    last: int | None,
+    form: FormatName,
+    identity: Identity,
+    *,
+    strict: bool,
+    presence: bool,
+) -> Listening:
+    """Return what an application asks for. Raises `ValueError` for what can't be meant, and `InvalidPosition`."""
+    if form not in FORMATS:
+        raise ValueError(f"no such format: {form!r}; there are {', '.join(FORMATS)}")
+    positions = {name: as_position(each) for name, each in (since or {}).items()}
+    wishes_of(groups, positions, last)
+    return Listening(list(dict.fromkeys(groups)), positions, last, form, strict, presence, identity)

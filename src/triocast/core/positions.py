@@ -46,3 +46,8 @@ def is_expected(expected: Position, newest: Position) -> bool:
 def _invalid(text: str, fault: str) -> InvalidPosition:
     shown = ascii(text if len(text) <= 60 else f"{text[:57]}...")
     return InvalidPosition(f"{shown} is no position ({fault}): it is EPOCH:OFFSET as the server has told it")
+
+
+def as_position(since: Position | str) -> Position:
+    """Return a position that may have been given as its text. Raises `InvalidPosition`."""
+    return parse_since(since) if isinstance(since, str) else since
