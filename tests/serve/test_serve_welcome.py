@@ -11,7 +11,7 @@ from triocast.settings.address import Address
 PAGE = "  try       http://127.0.0.1:8000/ in a browser"
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 - shown, not bound
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_the_page_is_the_first_thing_to_try_where_there_is_one(host: str) -> None:
     lines = welcome(Settings(insecure=True), [Address(host, 8000)]).splitlines()
     assert lines[1:4] == ["    http://127.0.0.1:8000", "", PAGE]
