@@ -13,7 +13,7 @@ from tests.handled import Handled, forever, running_hub
 from triocast import Connection, ConnectionEnded, Draft, Gap, Message, Policy, Settings, TooManyGroups
 from triocast.connection import open_connection
 from triocast.core.recovery import OLDEST
-from triocast.core.wire import JSON, Joined
+from triocast.core.wire import JSON, Joined, Presence
 from triocast.engines import Page
 from triocast.engines.memory import MemoryEngine
 from triocast.hub import Hub
@@ -104,6 +104,39 @@ async def test_a_group_left_and_joined_anew_while_it_is_being_joined_is_joined_o
             await trio.testing.wait_all_tasks_blocked()
             assert (await hub.info("g")).subscribers == 1
             assert [type(told) for told in transport.received] == [Joined, Message]
+        hub.stop()
+
+
+async def test_a_join_that_comes_to_its_end_too_late_does_not_end_the_presence_of_the_one_after_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class SlowOnce(MemoryEngine):
+        go = trio.Event()
+        asked = 0
+
+        async def read(self, group: str, after: int, limit: int) -> Page:
+            self.asked += 1
+            if self.asked == 1:
+                await self.go.wait()
+            return await super().read(group, after, limit)
+
+    settings = Settings()
+    hub = Hub(settings, engine := SlowOnce(settings))
+    transport = MemoryTransport(JSON)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        await hub.publish("g", Draft.of("x"))
+        async with open_connection(hub, transport, presence=True) as connection, trio.open_nursery() as joins:
+            joins.start_soon(connection.join, "g", OLDEST)
+            await trio.testing.wait_all_tasks_blocked()
+            await connection.leave("g")
+            await connection.join("g")  # is through before the first
+            engine.go.set()
+            await trio.testing.wait_all_tasks_blocked()
+            async with open_connection(hub, MemoryTransport(), ["g"]) as other:
+                await trio.sleep(1)
+                told = [each for each in transport.received if isinstance(each, Presence)]
+                assert other.id in [member.client for each in told for member in each.joined]
         hub.stop()
 
 

@@ -51,7 +51,8 @@ async def test_the_page_gives_a_cookie_once_and_tells_a_digest_of_it() -> None:
         response = await world.http.get("/")
         cookie = response.headers["Set-Cookie"]
         assert "HttpOnly" in cookie
-        assert "SameSite=Strict" in cookie
+        assert "SameSite=Lax" in cookie  # with Strict, a link on another site would lead to a new cookie
+        assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
         secret = cookie.partition(";")[0].partition("=")[2]
         page = await response.get_data(as_text=True)
         assert secret not in page

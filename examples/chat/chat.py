@@ -35,7 +35,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 HERE = Path(__file__).parent
 PAGE = (HERE / "chat.html").read_text()
 COOKIE = "chat"
-HEADERS = {"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'self'; img-src data:"}
+POLICY = "default-src 'self'; img-src data:; frame-ancestors 'none'"  # no other page shows this one as a part of it
+HEADERS = {"Cache-Control": "no-store", "Content-Security-Policy": POLICY}
 
 
 class Paced:
@@ -97,7 +98,8 @@ async def page() -> Response:
     secret = request.cookies.get(COOKIE) or secrets.token_urlsafe(16)
     me = hashlib.sha256(secret.encode()).hexdigest()[:16]
     response = Response(PAGE.replace("USER", me), headers=HEADERS, content_type="text/html; charset=utf-8")
-    response.set_cookie(COOKIE, secret, max_age=365 * 86_400, httponly=True, samesite="Strict")
+    # Lax, not Strict: who came by a link on another site would send none, be given a new one, and be somebody else.
+    response.set_cookie(COOKIE, secret, max_age=365 * 86_400, httponly=True, samesite="Lax")
     return response
 
 

@@ -74,7 +74,7 @@ class Memberships:
             raise
         # Meanwhile the client may have gone, or the group been left again, and perhaps joined anew.
         if self._places.get(name) is not joining:
-            self._end(subscription)
+            self._end(subscription)  # and no watch: one that is there by now is of the one joined anew
             _check_open(client)
         else:
             self._places[name] = subscription
@@ -88,7 +88,7 @@ class Memberships:
         place = self._places.pop(name, None)
         if isinstance(place, Subscription):
             self._outbound.part(place)
-            self._end(place)
+            self._end_through(place)
 
     def remove(self, name: str, close: Close) -> bool | None:
         """Leave a group and tell the client why; whether it was in it, or about to be. None if it can't be told."""
@@ -98,7 +98,7 @@ class Memberships:
         if not isinstance(place, Subscription) or not self._outbound.part(place, close):
             return None
         del self._places[name]
-        self._end(place, Reason.REMOVED)
+        self._end_through(place, Reason.REMOVED)
         return True
 
     def leave_all(self, reason: Reason) -> None:
@@ -106,7 +106,7 @@ class Memberships:
         while self._places:
             _, place = self._places.popitem()
             if isinstance(place, Subscription):
-                self._end(place, reason)
+                self._end_through(place, reason)
 
     def _check(self, client: Client, name: str) -> None:
         limit = self._hub.settings.max_groups_per_connection
@@ -124,12 +124,16 @@ class Memberships:
         greeting = Joined(group.name, group.log.epoch, subscription.start, group.policy.value, client.id)
         self._outbound.greet(subscription, greeting, watch)
 
-    def _end(self, subscription: Subscription, reason: Reason = Reason.LEFT) -> None:
-        self._outbound.forget(subscription)
+    def _end_through(self, subscription: Subscription, reason: Reason = Reason.LEFT) -> None:
+        """End one whose join was through, which has the group's watch, if there is one."""
         watch = self._watches.pop(subscription.group.name, None) if self._watches else None
         if watch is not None:
             self._outbound.forget(watch)
             watch.end()
+        self._end(subscription, reason)
+
+    def _end(self, subscription: Subscription, reason: Reason = Reason.LEFT) -> None:
+        self._outbound.forget(subscription)
         self._hub.leave(subscription, reason)
 
 

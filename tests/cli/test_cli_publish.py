@@ -253,6 +253,28 @@ def test_an_answer_that_stays_lost_is_not_taken_for_a_refusal(later, server):
         assert tuple(waited) == PAUSES
 
 
+def elsewhere(position):
+    error = {"code": "unexpected_position", "message": "it is elsewhere", "position": position}
+    return 409, json.dumps({"error": error}).encode(), {}
+
+
+def test_an_answer_that_is_lost_is_no_riddle_if_the_group_is_elsewhere_when_it_is_asked_for_again(server):
+    server.answers = [LOST, elsewhere("e:2")]
+    code, out, err = publish(server, "chat", "x", "--idempotency-key", "k", "--expected", "e:1")
+    assert (code, out) == (3, "")
+    assert "not published: the group is at e:2 now" in err
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(("expected", "position"), [("e:1", "f:1"), ("e:1", "0"), ("0", "e:1")])
+def test_it_stays_one_where_the_key_may_be_forgotten(expected, position, server):
+    server.answers = [LOST, *[elsewhere(position)] * len(PAUSES)]
+    target = parse_url("http://{}:{}".format(*server.server_address))
+    with closing(Publisher(target, None, PATIENCE, sleep=lambda _: None)) as publisher:
+        with pytest.raises(AnswerLost, match="may have been published or not"):
+            publisher.publish("chat", b"x", TEXT, {"idempotency_key": "k", "expected": expected})
+
+
 def test_a_server_that_is_away_for_a_moment_is_asked_when_it_is_back(unix_server):
     here = unix_server.server_address
     moves = iter([(here, here + ".away"), (here + ".away", here)])

@@ -96,6 +96,16 @@ async def test_the_page_may_run_and_load_only_what_is_in_it_and_talk_only_to_its
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", page)
 
 
+async def test_all_that_the_text_says_to_type_is_there() -> None:
+    text = await (await welcome({"Accept": "*/*"})).get_data(as_text=True)
+    addresses = re.findall(r"curl (?:-N )?http://localhost:8000(/\S+)", text)
+    assert addresses == ["/sse/sample", "/poll/sample", "/groups", "/members/sample"]
+    async with simulate(create_app(Settings(), harden=False)) as world:
+        for address in addresses:
+            answer = await world.http.head(address, headers={"Host": "localhost:8000"}, scope_base=LOOPBACK)
+            assert answer.status_code == 200
+
+
 @pytest.mark.parametrize("settings", [{}, {"api_key": "s3cret"}])
 async def test_neither_page_nor_text_is_kept_guessed_at_or_told_of(settings: dict[str, str]) -> None:
     headers = (await welcome({}, **settings)).headers

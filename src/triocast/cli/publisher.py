@@ -41,9 +41,19 @@ class PublishRefused(TriocastError):
 
 
 class Elsewhere(PublishRefused):
-    """The group is not where the message was to be published; the message says where it is."""
+    """The group is not where the message was to be published, but at `position`."""
 
     code = UnexpectedPosition.code
+
+    def __init__(self, position: str) -> None:
+        super().__init__(f"not published: the group is at {position} now; see what is new, then expect that")
+        self.position = position
+
+    def is_final(self, expected: str) -> bool:
+        """Whether an earlier attempt with the same idempotency key has published nothing, too: in the same epoch what
+        it had published would be answered with its receipt. In another, keys may be forgotten with the messages."""
+        epoch, colon, _ = expected.partition(":")
+        return bool(colon) and self.position.startswith(f"{epoch}:")
 
 
 class AnswerLost(TriocastError):
@@ -100,15 +110,17 @@ class Publisher:
         except AnswerLost as lost:
             if "idempotency_key" not in options:
                 raise
-            return self._publish_again(path, message, content_type, lost)
+            return self._publish_again(path, message, content_type, lost, options.get("expected", ""))
 
-    def _publish_again(self, path: str, message: bytes, content_type: str, lost: AnswerLost) -> Receipt:
+    def _publish_again(self, path: str, message: bytes, content_type: str, lost: AnswerLost, expected: str) -> Receipt:
         error: TriocastError = lost
         for pause in PAUSES:
             self._sleep(pause)
             try:
                 return self._publish(path, message, content_type)
             except TriocastError as again:
+                if isinstance(again, Elsewhere) and again.is_final(expected):
+                    raise
                 error = again
         raise lost from error  # whatever was said since then, the message may have been published before
 
@@ -146,7 +158,7 @@ class Publisher:
         if _said(body, "code") == UnknownOutcome.code:
             raise AnswerLost(f"{self._target} does not know whether the message was published: {error_message(body)}")
         if (position := _said(body, "position")) is not None:
-            raise Elsewhere(f"not published: the group is at {position} now; see what is new, then expect that")
+            raise Elsewhere(str(position))
         raise PublishRefused(_refusal(self._target, response, body))
 
 

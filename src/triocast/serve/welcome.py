@@ -27,8 +27,10 @@ def _first_steps(settings: Settings, address: Address, s: str) -> list[str]:
     http, ws = _url(address, s, "http"), _url(address, s, "ws")
     key = "" if settings.api_key is None else ' -H "X-API-Key: $TRIOCAST_API_KEY"'
     url = "" if http == "http://127.0.0.1:8000" else f" --url {http}"
+    page = [f"  try       {http}/ in a browser"] if settings.api_key is None else []  # with a key nobody is shown it
     return [
         "",
+        *page,
         f"  listen    triocast listen{url} sample",
         f"            wscat -c {ws}/ws/sample",
         f"  publish   triocast publish{url} sample hello",

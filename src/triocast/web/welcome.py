@@ -22,11 +22,13 @@ This is Triocast: server push, by groups.
 
 Listen:   wscat -c {ws}/ws/sample
           curl -N {http}/sse/sample
+          curl {http}/poll/sample
 Publish:  curl {key}-d 'hello' {http}/publish/sample
           http --form POST {http}/publish/sample {httpie_key}msg='hello'
 Look:     curl {key}{http}/groups
+          curl {http}/members/sample
 
-Every client that is connected to /ws/sample gets the message.
+Every client that listens to sample gets the message.
 """
 
 HEADERS = {
