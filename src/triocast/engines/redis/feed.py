@@ -205,7 +205,7 @@ class Feed(Line):
             follow.fail(error)
         else:
             if self._wanted.get(follow.names.channel) is follow and follow.names.channel not in self._fresh:
-                follow.live = True
+                follow.resume()
             follow.stands(head)
 
     async def _check_all(self) -> None:
