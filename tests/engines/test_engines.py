@@ -352,7 +352,7 @@ class Told(Nobody):
     def __init__(self) -> None:
         self.told: list[Change | str] = []
 
-    def noticed(self, group: str, changes: Sequence[Change], *, occupied: bool, vacated: bool) -> None:  # noqa: ARG002
+    def noticed(self, group: str, changes: Sequence[Change], *, occupied: bool, vacated: bool) -> None:
         self.told += [*["occupied"] * occupied, *changes, *["vacated"] * vacated]
 
 

@@ -86,14 +86,14 @@ class Rollcall:
                 waiting, self._waiting = self._waiting, {}
                 self._busy |= waiting.keys()
                 for partition in waiting:
-                    nursery.start_soon(self._tell, partition, host)
+                    nursery.start_soon(self.tell, partition, host)
 
     async def leave(self, host: Host) -> None:
         """Tell that nobody is here any more. What can't be told is found out by others."""
         async with trio.open_nursery() as nursery:
             for partition, book in self._books.items():
                 book.depart_all((group, self._grace(group, Reason.LEFT)) for group in book.groups())
-                nursery.start_soon(self._tell, partition, host)
+                nursery.start_soon(self.tell, partition, host)
 
     def _book(self, partition: int) -> Book:
         return self._books.setdefault(partition, Book())
@@ -101,7 +101,7 @@ class Rollcall:
     def _grace(self, group: str, reason: Reason) -> float:
         return self._settings.for_group(group).presence_grace if reason is Reason.LEFT else 0.0
 
-    async def _tell(self, partition: int, host: Host) -> None:
+    async def tell(self, partition: int, host: Host) -> None:
         """Tell the server of one partition, a batch after the other."""
         book = self._books[partition]
         while not book.idle:
