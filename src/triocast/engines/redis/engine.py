@@ -22,8 +22,11 @@ from triocast.engines.redis.delivery import Delivery
 from triocast.engines.redis.keys import Keys
 from triocast.engines.redis.line import Means
 from triocast.engines.redis.orders import Orders
+from triocast.engines.redis.roll_store import RollStore
+from triocast.engines.redis.rollcall import Rollcall
 from triocast.engines.redis.routing import OneServer, Router
 from triocast.engines.redis.store import Store
+from triocast.engines.redis.sweep import Sweep
 from triocast.errors import EngineUnavailable
 from triocast.inbox import Inbox, InboxClosed
 from triocast.settings import Settings
@@ -58,6 +61,9 @@ class RedisEngine:
         self._orders = Orders(self.router, keys, self.process)
         self._delivery = Delivery(self.router, self.store, keys, settings.engine_timeout, [self._orders])
         self._host: Host = NOBODY
+        self._rolls = RollStore(self.router, keys, self.process)
+        self._rollcall = Rollcall(self._rolls, self.process, settings)
+        self._sweep = Sweep(self._rolls, self.process, self._rollcall)
         self._timeout = settings.engine_timeout
 
     def __repr__(self) -> str:
@@ -97,14 +103,18 @@ class RedisEngine:
                     nursery.start_soon(self._delivery.run)
                     nursery.start_soon(reporter.run)
                     nursery.start_soon(self._orders.run, host)
+                    nursery.start_soon(self._rollcall.run, host)
+                    nursery.start_soon(self._sweep.run, host)
                     with trio.move_on_after(self._timeout), suppress(EngineUnavailable):  # the log says why
                         await self.router.wait_ready()
                     task_status.started()
             finally:
                 way.deadline = trio.current_time() + FAREWELL
                 with trio.CancelScope(shield=True, deadline=way.deadline):
-                    await self._orders.leave()
-                    await reporter.leave()
+                    async with trio.open_nursery() as leaving:
+                        leaving.start_soon(self._orders.leave)
+                        leaving.start_soon(reporter.leave)
+                        leaving.start_soon(self._rollcall.leave, host)
                 way.cancel()
 
     @asynccontextmanager
@@ -171,15 +181,16 @@ class RedisEngine:
         return await self.store.listed(after, limit)
 
     def enter(self, group: str, member: Member) -> None:
-        """Take note of a member."""
+        """Take note of a member; the server is told next."""
+        self._rollcall.enter(group, member)
 
     def depart(self, group: str, client: str, reason: Reason) -> None:
-        """Take note that it is gone."""
+        """Take note that it is gone; the server is told next."""
+        self._rollcall.depart(group, client, reason)
 
-    async def members(self, group: str, after: str | None, limit: int) -> Members:  # noqa: ARG002
-        """Return nobody."""
-        await trio.lowlevel.checkpoint()
-        return Members((), 0, 0)
+    async def members(self, group: str, after: str | None, limit: int) -> Members:
+        """Return the members of all processes after the connection `after`."""
+        return await self._rolls.page(group, after, limit)
 
     async def position(self, group: str) -> Position:
         """Return where the group stands; an unknown group has the empty epoch."""

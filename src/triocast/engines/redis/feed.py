@@ -62,6 +62,9 @@ class Heard(Protocol):
         """Find out what was missed; asked for once the channel is subscribed to, and now and then. Raises
         `EngineError`."""
 
+    def resume(self) -> None:
+        """Take note that what is told is heard from here on: it is live."""
+
     def fail(self, error: EngineError) -> None:
         """Take note that it can't be heard, for whoever waits for that."""
 
@@ -235,7 +238,7 @@ class Feed(Line):
             heard.fail(error)
         else:
             if self._wanted.get(heard.channel) is heard and heard.channel not in self._fresh:
-                heard.live = True
+                heard.resume()
 
     async def _check_all(self) -> None:
         """Look at every group in a while: a server that lost its last writes need not have been away."""

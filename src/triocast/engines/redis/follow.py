@@ -12,6 +12,7 @@ import trio
 from triocast.core.message import Position
 from triocast.engines.redis.entries import Entry, unpack_told
 from triocast.engines.redis.keys import GroupKeys
+from triocast.engines.redis.members import TOLD, unpack_changes
 from triocast.engines.redis.store import Head, Store
 from triocast.errors import EngineError
 from triocast.inbox import Inbox
@@ -70,6 +71,9 @@ class Follow:
     def told(self, payload: bytes) -> None:
         """Take what came on the group's channel."""
         try:
+            if payload.startswith(TOLD):
+                self._notice(payload)
+                return
             what = unpack_told(self.group, payload)
         except (ValueError, KeyError):
             logger.warning("something foreign came on a group's channel", extra={"group": self.group})
@@ -98,11 +102,21 @@ class Follow:
             elif position.offset == self.head.offset:
                 self.known = head.id
 
+    def resume(self) -> None:
+        """What is told is heard of from here on; who came and went until then, nobody tells again."""
+        if not self.live:
+            self.live = True
+            self.inbox.notices.reset()
+
     def fail(self, error: EngineError) -> None:
         """Give up what can't be had; for who waits for the head."""
         if not self.ready.is_set():
             self.failure = error
             self.ready.set()
+
+    def _notice(self, payload: bytes) -> None:
+        if self.inbox.notices.arouse is not None:  # else nobody here wants to know
+            self.inbox.notices.add(unpack_changes(payload))
 
     def _deliver(self, entry: Entry) -> None:
         position = entry.message.position

@@ -11,6 +11,7 @@ from zlib import crc32
 
 PARTITIONS = 128  # each is one slot of a cluster: one connection subscribes to at most so many batches of channels
 ORDERS = 0  # the partition that orders to all processes are in
+_KINDS = (b"m:", b"s:", b"v:", b"z:", b"n:", b"c:", b"h:", b"o:", b"u:", b"b:")
 REMEMBERED = 4096  # groups whose names are kept at hand: making them is a tenth of what a publish costs
 
 
@@ -30,6 +31,14 @@ class GroupKeys:
     census: bytes
     """Hash: what each process last reported."""
     channel: bytes
+    members: bytes
+    """Hash: members by their connections."""
+    clients: bytes
+    """Sorted set: those connections, by name."""
+    users: bytes
+    """Hash: how many members each user is."""
+    back: bytes
+    """Sorted set: leaving members, by what they are recognised by should they come back."""
 
 
 class Keys:
@@ -75,6 +84,26 @@ class Keys:
         """Hash: how many processes have carried out the order with this id, and on how many connections."""
         return b"%b:{%d}:d:%b" % (self._prefix, ORDERS, order)
 
+    def here(self, partition: int) -> bytes:
+        """Hash: the processes that have members in groups of the partition; what changes while they live."""
+        return b"%b:{%d}:w" % (self._prefix, partition)
+
+    def leaving(self, partition: int) -> bytes:
+        """Sorted set: the partition's leaving members, by when their grace is over."""
+        return b"%b:{%d}:l" % (self._prefix, partition)
+
+    def index(self, partition: int, process: str) -> bytes:
+        """Sorted set: the members that a process has in groups of the partition, by the generation it told them in."""
+        return b"%b:{%d}:i:%b" % (self._prefix, partition, process.encode())
+
+    def trace(self, partition: int, process: str) -> bytes:
+        """Is there for a while if a process was taken for dead."""
+        return b"%b:{%d}:f:%b" % (self._prefix, partition, process.encode())
+
+    def ticket(self, partition: int, process: str, what: str) -> bytes:
+        """The number and the answer of the last change of a kind that a process has asked for."""
+        return b"%b:{%d}:t:%b:%b" % (self._prefix, partition, what.encode(), process.encode())
+
     def group_of(self, channel: bytes) -> str:
         """Return the group that a channel is of."""
         return channel.removeprefix(self._prefix).split(b":c:", 1)[1].decode()
@@ -82,7 +111,7 @@ class Keys:
     def _of(self, group: str) -> GroupKeys:
         partition, name = partition_of(group), group.encode()
         tagged = b"%b:{%d}:" % (self._prefix, partition)
-        return GroupKeys(partition, *(tagged + each + name for each in (b"m:", b"s:", b"v:", b"z:", b"n:", b"c:")))
+        return GroupKeys(partition, *(tagged + each + name for each in _KINDS))
 
 
 def partition_of(group: str) -> int:

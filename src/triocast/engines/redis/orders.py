@@ -67,6 +67,10 @@ class Orders:
         for id_, text in zip(told[1::2], told[2::2], strict=True):
             self._take(id_, text, now - (asked - int(id_.partition(b"-")[0])) / 1000)
 
+    def resume(self) -> None:
+        """What is told is heard from here on."""
+        self.live = True
+
     def fail(self, error: EngineError) -> None:
         """Nobody waits for it: the feed tries again."""
 
