@@ -186,6 +186,7 @@ class Connection:
         if isinstance(subscription, Subscription):
             if self.format.greets:
                 self._outbound.part(subscription)
+            self._unwatch(name)
             self._leave(subscription)
         await trio.lowlevel.checkpoint()
 
@@ -209,8 +210,9 @@ class Connection:
     def leave_groups(self) -> None:
         """Leave every group: nothing more will reach the client."""
         while self._subscriptions:
-            _, place = self._subscriptions.popitem()
+            name, place = self._subscriptions.popitem()
             if isinstance(place, Subscription):
+                self._unwatch(name)
                 self._leave(place)
 
     def abort(self) -> None:
@@ -289,11 +291,13 @@ class Connection:
 
     def _leave(self, subscription: Subscription) -> None:
         self._outbound.forget(subscription)
-        watch = self._watches.pop(subscription.group.name, None) if self._watches else None
+        self._hub.leave(subscription)
+
+    def _unwatch(self, name: str) -> None:
+        watch = self._watches.pop(name, None) if self._watches else None
         if watch is not None:
             self._outbound.forget(watch)
             watch.end()
-        self._hub.leave(subscription)
 
     def _check_open(self) -> None:
         if self.ended:
