@@ -227,6 +227,20 @@ async def test_all_of_them_together_have_the_close_timeout_and_no_more(autojump_
     assert (hub.hooks.failed[Hook.JOIN], hub.hooks.dropped[Hook.JOIN], len(hub.hooks)) == (1, 2, 0)
 
 
+async def test_one_at_work_as_the_server_stops_has_no_more_either(autojump_clock: Clock) -> None:
+    began = trio.current_time()
+    async with running(close_timeout=5, hook_timeout=60) as (push, hub):
+
+        @push.on_join
+        async def hangs(happening: Happening) -> None:
+            await trio.sleep_forever()
+
+        await visit(hub)
+        await trio.testing.wait_all_tasks_blocked()
+        hub.stop()
+    assert trio.current_time() - began == pytest.approx(5)
+
+
 async def test_a_server_that_begins_again_gives_handlers_their_time_again(autojump_clock: Clock) -> None:
     push = Triocast(settings=Settings(hook_timeout=3), harden=False)
     done: list[str] = []
@@ -239,6 +253,7 @@ async def test_a_server_that_begins_again_gives_handlers_their_time_again(autoju
     for group in "ab":
         async with trio.open_nursery() as nursery:
             await nursery.start(push.hub.run)
+            await trio.sleep(100)
             await visit(push.hub, group)
             await trio.sleep(100)
             push.hub.stop()
