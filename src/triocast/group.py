@@ -111,6 +111,11 @@ class Group:
         return len(self._members)
 
     @property
+    def watching(self) -> int:
+        """How many members are told who comes and goes."""
+        return 0 if self._watchers is None else len(self._watchers)
+
+    @property
     def behind(self) -> int:
         """How many members have not taken everything, or are still writing it."""
         return len(self._lanes.busy)

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from inspect import iscoroutinefunction
+from math import inf
 from typing import Any
 
 import trio
@@ -54,6 +55,8 @@ class Hooks:
         """How often a handler raised, or took too long."""
         self._handlers: dict[Hook, list[Handler]] = {}
         self._timeout = timeout
+        self._end = inf  # when all of them have to be done, at the latest
+        self._current = trio.CancelScope()  # of the handler at work
         self._send, self._receive = trio.open_memory_channel[Happening](limit)
 
     def __len__(self) -> int:
@@ -86,15 +89,24 @@ class Hooks:
             self._put(Happening(Hook.VACATED, group))
 
     async def run(self) -> None:
-        """Call the handlers, one after the other, until cancelled."""
+        """Call the handlers, one after the other, until cancelled; the one at work then has its time all the same."""
         while True:
             await self._call(await self._receive.receive())
 
-    async def finish(self, patience: float) -> None:
-        """Call them for what still waits, for at most `patience` seconds; what is left then is dropped."""
-        with trio.move_on_after(patience, shield=True):
-            while len(self):
-                await self._call(self._receive.receive_nowait())
+    def reopen(self) -> None:
+        """The server starts: handlers have their time again."""
+        self._end = inf
+
+    def hurry(self, patience: float) -> None:
+        """The server stops: all handlers have to be done within `patience` seconds."""
+        self._end = trio.current_time() + patience
+        self._current.deadline = min(self._current.deadline, self._end)
+
+    async def finish(self) -> None:
+        """Call them for what still waits, until the time is over that `hurry` gave; what is left then is dropped.
+        Cancelled, it goes on."""
+        while len(self) and trio.current_time() < self._end < inf:
+            await self._call(self._receive.receive_nowait())
         while len(self):
             self.dropped[self._receive.receive_nowait().hook] += 1
 
@@ -110,18 +122,19 @@ class Hooks:
 
     async def _call(self, happening: Happening) -> None:
         for handler in self._handlers[happening.hook]:
+            until = min(trio.current_time() + self._timeout, self._end)
             try:
-                with trio.move_on_after(self._timeout) as deadline:
+                # Shielded: half of what it does for one of them must not be cut off because the server stops.
+                with trio.CancelScope(deadline=until, shield=True) as self._current:
                     await handler(happening)
             except Exception:
                 self.failed[happening.hook] += 1
                 logger.exception("a handler of on_%s failed", happening.hook.value, extra={"group": happening.group})
             else:
-                if deadline.cancelled_caught:
+                if self._current.cancelled_caught:
                     self.failed[happening.hook] += 1
                     logger.error(
-                        "a handler of on_%s took more than %g s and was cancelled",
+                        "a handler of on_%s took too long (hook_timeout, or the server stops) and was cancelled",
                         happening.hook.value,
-                        self._timeout,
                         extra={"group": happening.group},
                     )

@@ -74,24 +74,28 @@ class Hub:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `stop` is called or the task is cancelled; ready once `task_status.started()` is called."""
         self.roster.reopen()
+        self.hooks.reopen()
         self._stopped = trio.Event()
         self._ended = trio.Event()
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self.engine.run, self)
-            nursery.start_soon(self.roster.run)
-            nursery.start_soon(self.hooks.run)
-            nursery.start_soon(self._rounds.run)
-            if not self.engine.remembers:
-                nursery.start_soon(self._once.run)
-            self._nursery = nursery
-            task_status.started()
-            try:
-                await self._stopped.wait()
-            finally:
-                self._nursery = None
-                self._ended.set()
-                nursery.cancel_scope.cancel()
-        await self.hooks.finish(self.settings.close_timeout)
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.engine.run, self)
+                nursery.start_soon(self.roster.run)
+                nursery.start_soon(self.hooks.run)
+                nursery.start_soon(self._rounds.run)
+                if not self.engine.remembers:
+                    nursery.start_soon(self._once.run)
+                self._nursery = nursery
+                task_status.started()
+                try:
+                    await self._stopped.wait()
+                finally:
+                    self._nursery = None
+                    self._ended.set()
+                    self.hooks.hurry(self.settings.close_timeout)
+                    nursery.cancel_scope.cancel()
+        finally:  # a server that has stopped us cancels us, too: what happened at the end is told all the same
+            await self.hooks.finish()
 
     def start_soon(self, task: Callable[..., Awaitable[None]], *args: object) -> None:
         """Run a task of the application's around the hub, in the hub's nursery."""
@@ -149,7 +153,7 @@ class Hub:
             while recovery.epoch != group.log.epoch:  # it began a new one meanwhile
                 recovery = await group.source.plan(wish, Position(group.log.epoch, subscription.cursor))
         except BaseException:
-            group.leave(subscription)
+            self.leave(subscription)  # an earlier join of the same client may have entered it meanwhile
             raise
         subscription.recover_with(recovery)
 

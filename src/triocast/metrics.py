@@ -26,11 +26,12 @@ LOOKED_AT = 250  # groups between two turns of the event loop: about a milliseco
 
 
 @dataclass(slots=True)
-class Presence:
+class Tally:
     """The groups of one namespace as they are."""
 
     groups: int = 0
     subscriptions: int = 0
+    watching: int = 0
     behind: int = 0
     lag: int = 0
     inbox: int = 0
@@ -41,6 +42,7 @@ class Presence:
         waiting = group.waiting
         self.groups += 1
         self.subscriptions += group.subscribers
+        self.watching += group.watching
         self.behind += group.behind
         self.lag = max(self.lag, group.slowest)
         self.inbox += waiting
@@ -51,7 +53,7 @@ class Presence:
 class Census:
     """All groups, by the label of their namespace."""
 
-    presences: dict[str, Presence] = field(default_factory=dict)
+    tallies: dict[str, Tally] = field(default_factory=dict)
 
 
 class Metrics:
@@ -94,9 +96,9 @@ class Workers(Protocol):
 
 async def take_census(hub: Hub) -> Census:
     """Count what there is in all groups."""
-    census = Census({label: Presence() for label in hub.meters.traffic})
+    census = Census({label: Tally() for label in hub.meters.traffic})
     for count, group in enumerate(hub.opened_groups()):
-        census.presences[hub.meters.label_of(group.name)].add(group)
+        census.tallies[hub.meters.label_of(group.name)].add(group)
         if count % LOOKED_AT == LOOKED_AT - 1:
             await trio.lowlevel.checkpoint()
     await trio.lowlevel.checkpoint()
@@ -120,9 +122,10 @@ class HubCollector(Collector):
         yield GaugeMetricFamily(
             "triocast_idempotency_keys", "Idempotency keys that this process remembers.", self._hub.idempotency_keys
         )
-        yield from self._presence()
+        yield from self._tallies()
         yield from self._traffic()
         yield self._evictions()
+        yield from self._hooks()
         yield from self._engine()
         yield _histogram(
             "triocast_broadcast_round_seconds", "How long a broadcast to a group took.", self._hub.meters.rounds
@@ -133,18 +136,19 @@ class HubCollector(Collector):
             self._hub.meters.publish_to_write,
         )
 
-    def _presence(self) -> Iterator[Metric]:
+    def _tallies(self) -> Iterator[Metric]:
         for name, text, attribute in (
             ("groups", "Groups with members here.", "groups"),
             ("subscriptions", "Memberships of clients in groups.", "subscriptions"),
+            ("watching_subscriptions", "Memberships that are told who comes and goes.", "watching"),
             ("behind_subscriptions", "Memberships that have not taken everything.", "behind"),
             ("lag_messages", "Messages that the furthest member is behind.", "lag"),
             ("inbox_messages", "Messages that wait for a broadcaster.", "inbox"),
             ("inbox_largest_messages", "Messages in the fullest inbox of a group.", "inbox_largest"),
         ):
             gauge = GaugeMetricFamily(f"triocast_{name}", text, labels=("namespace",))
-            for label, presence in self.census.presences.items():
-                gauge.add_metric((label,), getattr(presence, attribute))
+            for label, tally in self.census.tallies.items():
+                gauge.add_metric((label,), getattr(tally, attribute))
             yield gauge
 
     def _traffic(self) -> Iterator[Metric]:
@@ -193,6 +197,22 @@ class HubCollector(Collector):
             for failure, count in self._hub.meters.failed.items():
                 failed.add_metric((failure.value,), count)
             yield failed
+
+    def _hooks(self) -> Iterator[Metric]:
+        hooks = self._hub.hooks
+        yield GaugeMetricFamily("triocast_hooks_waiting", "Joins and leaves that wait for a hook.", len(hooks))
+        for name, text, counts in (
+            (
+                "drops",
+                "Joins and leaves that hooks were not told of: their queue was full, or the server ended.",
+                hooks.dropped,
+            ),
+            ("failures", "Calls of a hook that raised or took too long.", hooks.failed),
+        ):
+            counter = CounterMetricFamily(f"triocast_hook_{name}", text, labels=("hook",))
+            for hook, count in counts.items():
+                counter.add_metric((hook.value,), count)
+            yield counter
 
     def _evictions(self) -> Metric:
         counter = CounterMetricFamily(

@@ -11,6 +11,7 @@ import trio
 
 from triocast.bell import Bell
 from triocast.errors import CRASHED
+from triocast.lanes import ROUND
 from triocast.notices import QUIET
 from triocast.watchers import Watchers
 
@@ -41,12 +42,20 @@ class PresenceRounds:
             while not self._waiting:
                 await self._work.wait()
             await trio.sleep(QUIET)
-            for watchers in list(self._waiting):
-                if not watchers.notices.waiting:
-                    self._waiting.pop(watchers, None)
-                elif watchers.notices.due <= trio.current_time():
-                    self._waiting.pop(watchers, None)
-                    await _tell(watchers)
+            await self._round()
+
+    async def _round(self) -> None:
+        until = trio.current_time() + ROUND
+        for watchers in list(self._waiting):
+            if watchers.waiting and watchers.due > trio.current_time():
+                continue
+            self._waiting.pop(watchers, None)
+            await _tell(watchers)
+            if watchers.waiting:
+                self._waiting[watchers] = None
+            if trio.current_time() >= until:
+                await trio.lowlevel.checkpoint()
+                until = trio.current_time() + ROUND
 
 
 async def _tell(watchers: Watchers) -> None:

@@ -5,8 +5,10 @@ It knows no messages, and writes only as a broadcaster does: to sockets that tak
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
+from math import inf
 
 from triocast.core.presence_log import PresenceLog
 from triocast.core.wire import Presence
@@ -14,6 +16,9 @@ from triocast.errors import Close
 from triocast.lanes import Lanes
 from triocast.notices import Notices
 from triocast.subscription import Follower
+
+# Events told at once, half of what the log keeps of the largest: who has a task of its own to write them keeps up.
+AT_ONCE = 2
 
 
 class Watch:
@@ -61,12 +66,24 @@ class Watchers:
         self.log = PresenceLog()
         self._watches: dict[Watch, None] = {}
         self._lanes: Lanes[Watch] = Lanes()
+        self._coming: deque[Presence] = deque()  # what was gathered and is not told yet
+        self._telling = False  # not everybody may have come to the newest event
 
     def __len__(self) -> int:
         return len(self._watches)
 
     def __repr__(self) -> str:
         return f"<Watchers of {self.group!r}, {len(self)}, {self.notices!r}>"
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to tell."""
+        return bool(self._coming) or self.notices.waiting
+
+    @property
+    def due(self) -> float:
+        """When it is to be told; what was begun, at once."""
+        return -inf if self._coming else self.notices.due
 
     def add(self, follower: Follower) -> Watch:
         """Tell `follower` from the moment that it wakes the watch; first of all to ask who is there."""
@@ -82,9 +99,11 @@ class Watchers:
         watch.outlet = None  # a round under way may still come to it
         self._watches.pop(watch, None)
         self._lanes.remove(watch)
+        self._let_go()
         if not self._watches:
             self.notices.arouse = None  # nor does it keep us any more
             self.notices.forget()
+            self._coming.clear()
 
     def end(self, close: Close) -> None:
         """Close everybody who watches."""
@@ -95,10 +114,28 @@ class Watchers:
     def park(self, watch: Watch) -> None:
         """Take back one that was told everything."""
         self._lanes.park(watch)
+        self._let_go()
 
     async def tell(self) -> None:
-        """Tell what was gathered, giving others a turn every few milliseconds; awaits no client."""
-        for event in self.notices.take(self.group):
+        """Tell what was gathered, at most two events of it, giving others a turn every few milliseconds; awaits no
+        client. To be called again while it is `waiting`."""
+        if not self._coming:
+            self._coming.extend(self.notices.take(self.group))
+        for _ in range(min(AT_ONCE, len(self._coming))):
+            if self._coming:  # else the last watcher has left meanwhile
+                await self._tell(self._coming.popleft())
+
+    async def _tell(self, event: Presence) -> None:
+        self._telling = True
+        try:
             start = self.log.top
             self.log.append(event)
             await self._lanes.serve(start, self.log.top, [event])
+        finally:
+            self._telling = False
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Keep nothing of what everybody has been told: there may be very many groups."""
+        if not self._lanes.busy and not self._telling:
+            self.log.clear()

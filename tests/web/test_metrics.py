@@ -8,11 +8,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import trio
 import trio.testing
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from triocast import GroupSettings, Policy, Settings, Triocast
+from triocast import GroupSettings, Happening, Policy, Settings, Triocast
 from triocast.testing import Client, World, simulate
 from triocast.web import create_app
 
@@ -113,6 +114,32 @@ async def test_it_shows_who_was_ended_and_why() -> None:
         slow.resume()  # it hears of it, and nobody waits for it any longer
 
 
+async def test_it_shows_who_watches_and_what_hooks_did() -> None:
+    async with served(hook_queue=1) as world:
+        push: Triocast = world.app.extensions["triocast"]
+        hold = trio.Event()
+
+        @push.on_join
+        async def fails(happening: Happening) -> None:
+            await hold.wait()
+            raise KeyError(happening.group)
+
+        await world.connect("/ws/loose:1?presence=1&format=json")
+        for _ in range(3):
+            await member(world, "loose:1")
+        numbers = await scrape(world)
+        assert numbers["triocast_watching_subscriptions{namespace=loose}"] == 1
+        assert numbers["triocast_hooks_waiting"] == 1
+        assert numbers["triocast_hook_drops_total{hook=join}"] == 2
+        assert numbers["triocast_hook_failures_total{hook=join}"] == 0
+        hold.set()
+        await trio.testing.wait_all_tasks_blocked()
+        numbers = await scrape(world)
+        assert numbers["triocast_hooks_waiting"] == 0
+        assert numbers["triocast_hook_failures_total{hook=join}"] == 2
+        assert numbers["triocast_hook_drops_total{hook=leave}"] == 0
+
+
 async def test_what_a_group_counted_outlives_it() -> None:
     async with served() as world:
         client = await member(world, "plain")
@@ -157,7 +184,7 @@ async def test_every_metric_is_explained() -> None:
         response = await world.http.get("/metrics")
         families = list(parse(await response.get_data(as_text=True)))
         ours = [family for family in families if family.name.startswith("triocast_")]
-        assert len(ours) == 17
+        assert len(ours) == 21
         for family in ours:
             assert f"`{family.name}{'_total' if family.type == 'counter' else ''}`" in page
 

@@ -195,15 +195,18 @@ class Roll:
 class Changes:
     """What is to be told of a group: of each connection what holds in the end, in whatever order it came about.
 
-    One that came and went meanwhile has left: whoever asked for the members in between may know it.
+    One that came and went meanwhile has left: whoever asked for the members in between may know it. Each connection
+    stands in one place only, and none that has been replaced is there again: in which order the three are applied is
+    of no consequence.
     """
 
-    __slots__ = ("joined", "left", "moved")
+    __slots__ = ("_replaced", "joined", "left", "moved")
 
     def __init__(self) -> None:
         self.joined: dict[str, Member] = {}
         self.left: dict[str, Reason] = {}
         self.moved: dict[str, Moved] = {}
+        self._replaced: dict[str, str] = {}  # of those that moved, by which connection which other
 
     def __len__(self) -> int:
         return len(self.joined) + len(self.left) + len(self.moved)
@@ -224,26 +227,46 @@ class Changes:
 
     def enter(self, member: Member) -> None:
         """One has come."""
-        self.left.pop(member.client, None)
-        self.joined[member.client] = member
+        self._be_there(member.client)
+        if member.client not in self.moved:  # else it came, left and came again, and who it was is to be told
+            self.joined[member.client] = member
 
     def leave(self, client: str, reason: Reason) -> None:
         """One has left; so has, if it had come back meanwhile, the one that it was."""
         self.joined.pop(client, None)
-        moved = self.moved.pop(client, None)
+        moved = self._unmove(client)
         if moved is not None:
             self.left[moved.was] = reason
         self.left[client] = reason
 
     def move(self, member: Member, was: str) -> None:
         """One has come back: as new to whoever was not told of it before."""
-        before = self.moved.pop(was, None)
-        self.left.pop(member.client, None)
-        if self.joined.pop(was, None) is not None:
+        self._be_there(member.client)
+        known = member.client in self.joined or member.client in self.moved  # it came before, left and came again
+        new = self.joined.pop(was, None) is not None
+        before = self._unmove(was)
+        first = was if before is None else before.was
+        if not new and not known:
+            self.moved[member.client] = Moved(member, first)
+            self._replaced[first] = member.client
+        elif not known:
             self.joined[member.client] = member
+        if new or known or before is not None:
             self.left[was] = Reason.MOVED
-        elif before is not None:
-            self.moved[member.client] = Moved(member, before.was)
-            self.left[was] = Reason.MOVED
-        else:
-            self.moved[member.client] = Moved(member, was)
+        if known:
+            self.left[first] = Reason.MOVED
+
+    def _unmove(self, client: str) -> Moved | None:
+        moved = self.moved.pop(client, None)
+        if moved is not None:
+            del self._replaced[moved.was]
+        return moved
+
+    def _be_there(self, client: str) -> None:
+        """A connection is there (again): it has not left, and what has replaced it meanwhile is one more."""
+        self.left.pop(client, None)
+        successor = self._replaced.get(client)
+        if successor is not None:
+            moved = self._unmove(successor)
+            assert moved is not None  # noqa: S101 - for the type checker
+            self.joined[successor] = moved.member

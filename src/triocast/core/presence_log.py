@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from triocast.core.presence import Changes, Member, Moved, Reason
 from triocast.core.wire.format import Presence
 
@@ -41,6 +43,11 @@ class PresenceLog:
         self.top += 1
         while len(self._events) > 1 and (len(self._events) > KEPT or self._weight > KEPT_WEIGHT):
             self._weight -= self._events.popleft()[1]
+
+    def clear(self) -> None:
+        """Keep nothing: everybody has been given all there is."""
+        self._events.clear()
+        self._weight = 0
 
     def read(self, group: str, cursor: int) -> tuple[list[Presence], int]:
         """Return what comes after the number `cursor`, as events of one write at most, and up to which number that is.
@@ -111,8 +118,13 @@ def _pieces(changes: Iterable[_One]) -> Iterator[list[_One]]:
 def _weight(one: _One) -> int:
     match one:
         case Member():
-            return _OVERHEAD + len(one.client) + len(one.user or "") + len(one.identity.info or b"")
+            return _OVERHEAD + len(one.client) + _length(one.user) + len(one.identity.info or b"")
         case Moved():
             return _OVERHEAD + len(one.was) + _weight(one.member)
         case _:
             return _OVERHEAD + len(one[0])
+
+
+def _length(user: str | None) -> int:
+    """Return how long a name is as JSON, which writes some characters as two or four bytes."""
+    return 0 if user is None else len(msgspec.json.encode(user))

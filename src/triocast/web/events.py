@@ -12,7 +12,7 @@ from werkzeug.exceptions import BadRequest
 
 from triocast.core.listening import Listening
 from triocast.core.names import check_group_name
-from triocast.errors import TriocastError
+from triocast.errors import PresenceOff, TriocastError
 from triocast.event_request import check_count
 from triocast.event_response import EventsResponse, serve_events
 from triocast.extension import Triocast
@@ -20,7 +20,7 @@ from triocast.reception import Reception
 from triocast.settings import Settings
 from triocast.transports.events import Call
 from triocast.web import query
-from triocast.web.asking import read_asked
+from triocast.web.asking import NO_PRESENCE, read_asked
 from triocast.web.errors import answer_errors_with_json
 from triocast.web.gate import App
 from triocast.web.listening_front import ListeningFront
@@ -69,7 +69,7 @@ class EventsFront(ListeningFront[Listening]):
 def read_listening(group: str | None, query_string: bytes, settings: Settings) -> Listening:
     """Return what is asked for; `group` is the path's, None if the query names the groups.
 
-    Raises `TooManyGroups`, `InvalidGroupName`, and `BadRequest` for what else is wrong.
+    Raises `TooManyGroups`, `InvalidGroupName`, `PresenceOff`, and `BadRequest` for what else is wrong.
     """
     groups = query.texts(query_string, "group") if group is None else [group]
     if not any(groups):
@@ -78,6 +78,8 @@ def read_listening(group: str | None, query_string: bytes, settings: Settings) -
     for name in groups:
         check_group_name(name)
     asked = read_asked(group, query_string, settings)
+    if asked is NO_PRESENCE:
+        raise PresenceOff(next(name for name in groups if not settings.for_group(name).presence))
     if isinstance(asked, str):
         raise BadRequest(asked)
     return asked
