@@ -23,8 +23,9 @@ from triocast import (
 )
 from triocast.connection import Connection, open_connection
 from triocast.core.identity import Identity
+from triocast.core.names import is_connection_id
 from triocast.core.recovery import OLDEST
-from triocast.core.steering import Order, close_of, could_be_client
+from triocast.core.steering import Order, close_of
 from triocast.core.wire import JSON, RAW, Joined, Left
 from triocast.core.wire.format import Format
 from triocast.engines.memory import MemoryEngine
@@ -283,7 +284,7 @@ async def test_nobody_is_asked_about_what_can_be_no_connection(id_: str) -> None
         async def order(self, order: Order) -> Any:
             raise AssertionError(order)
 
-    assert not could_be_client(id_)
+    assert not is_connection_id(id_)
     async with running_hub(Unasked) as hub:
         assert await settled(hub, Order(GO, client=id_)) == 0
 

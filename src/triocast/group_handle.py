@@ -19,7 +19,7 @@ from triocast.group import GroupInfo
 from triocast.history import PAGE, History
 from triocast.hub import Hub
 
-MAX_MEMBERS = 1000  # on one page
+MAX_MEMBERS = 1000  # on one page: at most 1.3 MB of JSON, if all of them claim as much as they may
 
 
 class GroupHandle:

@@ -11,11 +11,11 @@ from functools import partial
 import trio
 
 from triocast.core.message import Draft, Position, Receipt
-from triocast.core.names import check_group_name
+from triocast.core.names import check_group_name, is_connection_id
 from triocast.core.overflow import Policy
 from triocast.core.presence import Change, Members, Reason
 from triocast.core.recovery import Join, Newest, Wish
-from triocast.core.steering import Order, Outcome, could_be_client
+from triocast.core.steering import Order, Outcome
 from triocast.engines import Audience, Engine, Published
 from triocast.errors import EngineError, EngineUnavailable, NotRunning, PresenceOff, UnknownOutcome
 from triocast.group import Group, GroupInfo
@@ -280,7 +280,7 @@ class Hub:
     async def order(self, order: Order) -> Outcome:
         """Part with clients, in whatever process they are. Raises `EngineError` if the others can't be asked."""
         self._running()
-        if order.client is not None and not could_be_client(order.client):
+        if order.client is not None and not is_connection_id(order.client):  # nobody is asked about what can't be one
             await trio.lowlevel.checkpoint()
             return Outcome(0)
         return await self.engine.order(order)

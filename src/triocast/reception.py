@@ -42,7 +42,7 @@ class Arrival:
 
 
 class Reception:
-    """Where the clients of one hub come in, by WebSocket or for server-sent events."""
+    """Where the clients of one hub come in: by WebSocket, for server-sent events, or to poll."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub

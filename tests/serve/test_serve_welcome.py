@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from triocast import Settings
+from triocast import GroupSettings, Settings
 from triocast.serve.welcome import welcome
 from triocast.settings.address import Address
 
@@ -23,3 +23,12 @@ def test_with_a_key_there_is_none() -> None:
 
 def test_a_unix_socket_is_nothing_for_a_browser() -> None:
     assert "in a browser" not in welcome(Settings(), [Address("", 0, path="/run/triocast.sock")])
+
+
+def test_the_operator_is_told_what_needs_no_key() -> None:
+    where = [Address("127.0.0.1", 8000)]
+    known = "Subscribing needs no key, nor does asking who is in a group (see presence).\n"
+    assert known in welcome(Settings(api_key="s3cret"), where)
+    assert "Subscribing needs no key.\n" in welcome(Settings(presence=False), where)
+    some = Settings(presence=False, namespaces={"chat": GroupSettings(presence=True)})
+    assert known in welcome(some, where)

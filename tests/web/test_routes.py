@@ -16,9 +16,9 @@ from hypercorn.middleware import ProxyFixMiddleware
 from quart import Response
 from quart_trio import QuartTrio
 
-from triocast import GroupSettings, Policy, Settings, Triocast
+from triocast import GroupSettings, Policy, Settings, Triocast, web
 from triocast.testing import Client, Closed, Refused, World, simulate
-from triocast.web import create_app, publish_routes, routes
+from triocast.web import blueprint, create_app, publish_routes, routes
 
 JSON = {"Content-Type": "application/json"}
 
@@ -462,3 +462,9 @@ async def test_a_client_that_leaves_is_gone_from_its_groups() -> None:
             await client.receive()
         await trio.testing.wait_all_tasks_blocked()
         assert (push_of(world).hub.groups, push_of(world).hub.connections) == (0, 0)
+
+
+def test_each_part_of_what_is_served_can_be_had_by_itself() -> None:
+    parts = [name for name in vars(blueprint) if name.endswith("_routes")]
+    assert len(parts) > 10
+    assert [name for name in parts if getattr(web, name, None) is not getattr(blueprint, name)] == []

@@ -50,9 +50,14 @@ def check_connection_id(id_: str) -> str:
 
     Raises `InvalidConnectionId`, whose message quotes the rule.
     """
-    if not isinstance(id_, str) or not _CONNECTION_ID.fullmatch(id_):
+    if not isinstance(id_, str) or not is_connection_id(id_):
         raise InvalidConnectionId(f"{_shown(id_)} is no connection's id: {CONNECTION_RULE}")
     return id_
+
+
+def is_connection_id(id_: str) -> bool:
+    """Whether a connection could have this id."""
+    return _CONNECTION_ID.fullmatch(id_) is not None
 
 
 def namespace_of(name: str) -> str:

@@ -5,7 +5,6 @@ It closes nothing.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 
 from triocast.errors import FORCED, MAX_REASON, Close, InvalidClose
@@ -14,9 +13,6 @@ from triocast.errors import FORCED, MAX_REASON, Close, InvalidClose
 # applications may choose by 7.4.2.
 CODES = frozenset({1000, 1008, 1011, 1012, 1013, *range(3000, 5000)})
 RULE = "a close code is 1000, 1008, 1011, 1012, 1013, or from 3000 to 4999"
-MAX_ID = 64  # characters; the ids of connections have 16, and nobody is asked about what can't be one
-
-_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +50,6 @@ def close_of(code: int = FORCED.code, reason: str | None = None) -> Close:
     if len(reason.encode(errors="replace")) > MAX_REASON or not _is_unicode(reason):
         raise InvalidClose(f"a reason is text of at most {MAX_REASON} bytes of UTF-8")
     return replace(close, reason=reason)
-
-
-def could_be_client(id_: str) -> bool:
-    """Whether a connection could have this id."""
-    return _ID.fullmatch(id_) is not None
 
 
 def _is_unicode(text: str) -> bool:

@@ -19,7 +19,7 @@ def welcome(settings: Settings, addresses: Sequence[Address]) -> str:
     lines += [f"    {_url(address, 's' if secure else '', 'http')}" for address in addresses]
     tcp = next((address for address in addresses if address.path is None), None)
     lines += _first_steps(settings, tcp, "s" if secure else "") if tcp is not None else []
-    lines += [_exposure(settings), "Subscribing needs no key.", "Stop with Ctrl-C.", ""]
+    lines += [_exposure(settings), _openness(settings), "Stop with Ctrl-C.", ""]
     return "\n".join(lines)
 
 
@@ -48,6 +48,12 @@ def _exposure(settings: Settings) -> str:
     return (
         "No api_key is set: publishing and /groups are open to this machine only, not through proxies or other sites."
     )
+
+
+def _openness(settings: Settings) -> str:
+    presence = any(each.presence for each in (settings, *settings.namespaces.values()))
+    also = ", nor does asking who is in a group (see presence)" if presence else ""
+    return f"Subscribing needs no key{also}."
 
 
 def _url(address: Address, s: str, scheme: str) -> str:

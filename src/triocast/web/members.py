@@ -12,6 +12,7 @@ from triocast.core.presence import Members
 from triocast.core.wire.json import member_fields
 from triocast.event_request import cors_headers
 from triocast.extension import Triocast
+from triocast.group_handle import MAX_MEMBERS
 from triocast.lasting import with_headers
 from triocast.web import query
 from triocast.web.errors import answer_errors_with_json
@@ -21,7 +22,6 @@ from triocast.web.paging import asked_limit
 from triocast.web.publish import fresh_json
 
 PAGE = 100
-MAX_PAGE = 1000  # at most 1.3 MB of JSON, if all of them claim as much as they may
 
 
 def member_routes(push: Triocast, name: str = "triocast_members") -> Blueprint:
@@ -61,7 +61,7 @@ def company_routes(push: Triocast, name: str = "triocast_company") -> Blueprint:
 
 async def _page(push: Triocast, group: str) -> Response:
     asked = request.query_string
-    limit = asked_limit(asked, PAGE, MAX_PAGE)
+    limit = asked_limit(asked, PAGE, MAX_MEMBERS)
     return fresh_json(_shown(group, await push.hub.members(group, _after(asked), limit)))
 
 
