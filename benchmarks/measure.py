@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks import jitter, storm
+from benchmarks import arrivals, jitter, storm
+from benchmarks.against import measure_both
 from benchmarks.build import CannotMeasure
 from benchmarks.cases import Case, Way
 from benchmarks.client import Load, loading
@@ -22,7 +23,7 @@ END_PATIENCE = 30.0
 # Loads what is loaded on first use, before anything is measured.
 PRIMER = Load(subscribers=50, messages=10, patience=10.0)
 IN_MEMORY = {Way.JITTER_VIRTUAL: jitter.virtual, Way.STORM_IN_MEMORY: storm.in_memory}
-ON_A_SERVER = {Way.JITTER: jitter.real, Way.STORM: storm.real}
+ON_A_SERVER = {Way.JITTER: jitter.real, Way.STORM: storm.real, Way.ARRIVALS: arrivals.real}
 
 Facts = dict[str, Any]
 
@@ -51,6 +52,10 @@ def measure(case: Case, target: Target, ready: Ready) -> Facts:
             _run(_fitting(replace(PRIMER, sse=case.load.sse), target), server)
             if case.way in ON_A_SERVER:
                 return ON_A_SERVER[case.way](case, server)
+            if case.way is Way.AGAINST:
+                with running(target, ready, case.against) as other:
+                    _run(_fitting(PRIMER, target), other)
+                    return measure_both(case.load, server, other, _run)
             load = _fitting(case.load, target)
             return _run(load, server, terminate=case.terminate, kept=case.kept)
     except CannotMeasure as error:

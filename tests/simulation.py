@@ -11,7 +11,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -21,6 +21,7 @@ from tests.simulation_life import Life
 from tests.simulation_model import Census
 from tests.simulation_net import Kernel, virtual_network
 from tests.simulation_people import PRIVATE, Person
+from tests.simulation_presence import GRACES, OFF, Attendance, Attended, Company, Witness, lateness, soon_too_much
 from tests.simulation_truth import Recorded, RecordedUnkind, Truth
 from tests.simulation_wire import ECHO
 from triocast import Draft, GapReason, GroupSettings, Message, Policy, Position, Settings
@@ -45,6 +46,10 @@ TINY = 1e-6  # seconds: what floating point leaves of equality
 A_FEW_TURNS = 6  # of the event loop, until everybody concerned has noticed an end
 
 
+class HandlerCrash(Exception):
+    """What a handler of the simulation raises now and then."""
+
+
 def seed_of(default: int) -> int:
     """The seed of a run; TRIOCAST_SIM_SEED replays another."""
     return int(os.environ.get("TRIOCAST_SIM_SEED", default))
@@ -52,6 +57,13 @@ def seed_of(default: int) -> int:
 
 def settings_of(policy: Policy, max_lag: int, **history: Any) -> GroupSettings:
     return GroupSettings(policy=policy, max_lag=max_lag, inbox=8, block_timeout=3.0, **history)
+
+
+def with_presence(namespaces: dict[str, GroupSettings]) -> dict[str, GroupSettings]:
+    return {
+        name: replace(each, presence=name != OFF, presence_grace=GRACES.get(name, 0.0))
+        for name, each in namespaces.items()
+    }
 
 
 def settings_with(write_timeout: float) -> Settings:
@@ -67,13 +79,18 @@ def settings_with(write_timeout: float) -> Settings:
         pinned_bytes=20_000,
         history_memory=120_000,
         position_ttl=12.0,
-        namespaces={
-            "d": settings_of(Policy.DISCONNECT, 15, history_ttl=12.0, history_bytes=6_000),
-            "l": settings_of(Policy.LATEST, 10, history_ttl=12.0, history_size=30),
-            "n": settings_of(Policy.DROP_NEWEST, 10, history_ttl=3.0, history_size=500),
-            "b": settings_of(Policy.BLOCK, 12, history_ttl=12.0, history_size=500),
-            PRIVATE: settings_of(Policy.DROP_OLDEST, 20, history_ttl=12.0, history_size=10),
-        },
+        shutdown_spread=10.0,
+        hook_queue=100_000,
+        hook_timeout=0.2,
+        namespaces=with_presence(
+            {
+                "d": settings_of(Policy.DISCONNECT, 15, history_ttl=12.0, history_bytes=6_000),
+                "l": settings_of(Policy.LATEST, 10, history_ttl=12.0, history_size=30),
+                "n": settings_of(Policy.DROP_NEWEST, 10, history_ttl=3.0, history_size=500),
+                "b": settings_of(Policy.BLOCK, 12, history_ttl=12.0, history_size=500),
+                PRIVATE: settings_of(Policy.DROP_OLDEST, 20, history_ttl=12.0, history_size=10),
+            }
+        ),
     )
 
 
@@ -92,6 +109,7 @@ class Simulation:
     unkind: bool = False  # on an engine that misdelivers
     far: bool = False  # on an engine that takes its time to read history
     write_timeout: float = 15.0
+    asks: float = 0.5  # of those who can, so many want to know who is there
     calm: float = 1.0  # how much longer than usual clients stay, and stay where they are
     groups: Sequence[str] = GROUPS
 
@@ -106,6 +124,14 @@ class Simulation:
         self.private = [name for name in self.groups if namespace_of(name) == PRIVATE]
         self.truths = {name: Truth(name, self.settings) for name in self.groups}
         self.census = {name: Census() for name in self.groups}
+        late = lateness(exact=self.exact)
+        self.companies = {
+            name: Company(name, self.settings.for_group(name).presence_grace, late, self._is_there)
+            for name in self.groups
+        }
+        self.witness = Witness(Random(f"{self.seed} hooks"))
+        self.open: dict[str, Life] = {}  # by the id of its connection
+        self.resets = self.crashes = 0
         self.lives: list[Life] = []  # of those who are there
         self.all = self.joins = self.stalls = self.refusals = self.receipts = self.told = self.partial = 0
         self.recovered = self.delivered = self.cleared = 0
@@ -127,7 +153,8 @@ class Simulation:
             f"{self.partial} partial writes, {self.stalls} stalls, "
             f"{self.refusals} refusals, {self.forgotten} groups forgotten, {self.cleared} cleared; "
             f"cuts: {listed(self.cuts)}; wishes: {listed(self.wishes)}; "
-            f"evicted: {listed(self.evictions)}; gaps: {listed(self.reasons)}"
+            f"evicted: {listed(self.evictions)}; gaps: {listed(self.reasons)}; "
+            f"{self.resets} resets, {self.moves} moves, {self.crashes} crashes, {self.witness.failures} failed hooks"
         )
 
     @property
@@ -135,14 +162,30 @@ class Simulation:
         return sum(truth.forgotten for truth in self.truths.values())
 
     @property
+    def moves(self) -> int:
+        return sum(company.moves for company in self.companies.values())
+
+    @property
     def recipe(self) -> str:
-        names = ("seed", "clients", "length", "rate", "cost", "unkind", "far", "write_timeout", "calm", "groups")
+        names = (
+            "seed",
+            "clients",
+            "length",
+            "rate",
+            "cost",
+            "unkind",
+            "far",
+            "write_timeout",
+            "asks",
+            "calm",
+            "groups",
+        )
         return f"Simulation({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
     def run(self) -> str:
         """Run and check it; returns a digest of everything that every client saw, and when."""
         try:
-            with virtual_network():
+            with virtual_network(), soon_too_much():
                 run_seeded(self._main, seed=self.seed)
         except BaseException as error:
             for first in self.failures[:1]:
@@ -155,25 +198,32 @@ class Simulation:
         tasks = trio.lowlevel.current_statistics().tasks_living
         self.settling, self.leaving = trio.Event(), trio.Event()
         engine = RecordedUnkind(self.settings, self.seed) if self.unkind else Recorded(self.settings)
-        engine.truths = self.truths
+        engine.truths, engine.companies = self.truths, self.companies
         engine.name_epochs()
         engine.far = Random(f"{self.seed} far") if self.far else None
-        hub = Hub(self.settings, engine)
+        self.hub = hub = Attended(self.settings, engine)
+        hub.companies, hub.witness = self.companies, self.witness
+        self.witness.listen(hub)
         self.reception = Reception(hub)
         async with trio.open_nursery() as nursery:
             await nursery.start(hub.run)
-            async with trio.open_nursery() as clients:
+            async with trio.open_nursery() as self.clients_nursery, trio.open_nursery() as clients:
                 for number in range(self.clients):
                     clients.start_soon(self._client, hub, Random(f"{self.seed} client {number}"))
                 clients.start_soon(self._watch_bounds, hub, engine)
                 await self._publish_for_the_length(hub)
                 await self._settle(hub)
+                if self.seed % 2:
+                    await hub.roster.drain()
                 self.leaving.set()
             self._check_nothing_left(hub)
             await trio.sleep(self.settings.position_ttl + 2 * SWEEP_EVERY)
             engine.check_forgotten()
             self.cleared = engine.cleared
+            assert not any(company.members for company in self.companies.values())
+            assert not engine._rolls._rolls
             hub.stop()
+        self.witness.check(hub)
         assert trio.lowlevel.current_statistics().tasks_living == tasks
 
     async def _publish_for_the_length(self, hub: Hub) -> None:
@@ -201,12 +251,29 @@ class Simulation:
             assert group.behind == group.waiting == 0, (group, group.behind, group.waiting)
             low, high = self.census[group.name].low, self.census[group.name].high
             assert low == high == group.subscribers, (group, low, high)
+        there = {name: {each.id for each in self._members_of(name)} for name in self.groups}
+        for name in self.groups:
+            assert self.companies[name].members.keys() == (there[name] if namespace_of(name) != OFF else set())
         for life in self.lives:
             for group in life.members:
                 subscription = life.connection._subscriptions[group]
                 assert isinstance(subscription, Subscription)
                 life.view.check_complete(group, subscription.missed)
+                life.view.check_attendance(group, there[group])
             life.view.check_streams(life.members)
+
+    def _members_of(self, group: str) -> list[Connection]:
+        return [life.connection for life in self.lives if group in life.members and life.connection is not None]
+
+    def _is_there(self, group: str, client: str) -> bool:
+        """Whether a connection is surely in a group."""
+        life = self.open.get(client)
+        return life is not None and group in life.members and not (life.fading or life.connection.ended)  # type: ignore[union-attr]
+
+    def ask(self, attendance: Attendance) -> None:
+        """Somebody has been told to ask who is there."""
+        random = Random(f"{self.seed} {attendance.company.group} {trio.current_time()}")
+        self.clients_nursery.start_soon(attendance.ask, self.hub, random)
 
     def _check_nothing_left(self, hub: Hub) -> None:
         assert not self.lives
@@ -288,7 +355,7 @@ class Simulation:
     # Clients
 
     async def _client(self, hub: Hub, random: Random) -> None:
-        person = Person(self.groups, self.forgiving, random)
+        person = Person(self.groups, self.forgiving, random, asks=self.asks)
         away = random.uniform(0, self.length / 4)
         while True:
             with trio.move_on_after(away):
@@ -308,9 +375,10 @@ class Simulation:
         groups = life.person.groups()
         async with trio.open_nursery() as around:
             around.start_soon(self._cancel, life)
-            with suppress(ConnectionEnded):  # who is evicted before all its groups are joined
+            with suppress(ConnectionEnded, HandlerCrash):  # who is evicted before all its groups are joined
                 async with life.open(hub, groups) as life.connection:
                     life.view.id = life.connection.id
+                    self.open[life.connection.id] = life
                     life.note_opened(groups)
                     await self._stay(life, life.connection)
             around.cancel_scope.cancel()
@@ -318,7 +386,7 @@ class Simulation:
     async def _stay(self, life: Life, connection: Connection) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._echo, connection)
-            nursery.start_soon(self._fate, life)
+            nursery.start_soon(self._fate, life, nursery.cancel_scope)
             try:
                 with suppress(ConnectionEnded):
                     await self._wander(life, connection)
@@ -326,6 +394,9 @@ class Simulation:
             finally:
                 life.fade()
             nursery.cancel_scope.cancel()
+        if life.crashes:
+            self.crashes += 1
+            raise HandlerCrash
 
     async def _cancel(self, life: Life) -> None:
         """Somebody gives up while it comes in."""
@@ -362,7 +433,7 @@ class Simulation:
             async for said in connection:
                 await connection.send(said)
 
-    async def _fate(self, life: Life) -> None:
+    async def _fate(self, life: Life, handler: trio.CancelScope) -> None:
         """What the client does beside reading: nothing, stall and come back, never read again, or go."""
         random, said = life.random, 0
         while not self.settling.is_set():
@@ -370,7 +441,7 @@ class Simulation:
                 await self.settling.wait()
             if self.settling.is_set() or life.fading:
                 return
-            ends = ["die", "cut", "close", "leave"] if random.random() < 1 / self.calm else []
+            ends = ["die", "cut", "close", "leave", "crash"] if random.random() < 1 / self.calm else []
             match random.choice(["speak", "speak", "stall", "stall", "stall", *ends]):
                 case "speak" if life.person.stream:  # it can't, but be spoken to
                     said += 1
@@ -391,6 +462,9 @@ class Simulation:
                     life.fade()
                     life.link.say_goodbye()
                     return
+                case "crash" if random.random() < 0.3:
+                    life.crashes = True
+                    handler.cancel()
                 case "leave" if random.random() < 0.3:
                     await life.connection.close(4000, "bye")
 
@@ -425,6 +499,9 @@ class Simulation:
         self.recovered += life.view.recovered
         self.delivered += life.view.delivered
         self.partial += life.kernel.partial
+        self.resets += life.view.resets
+        if life.connection is not None:
+            self.open.pop(life.connection.id, None)
         self.reasons += life.view.reasons
         self._digest.update(b"%r " % trio.current_time() + life.view.digest)
 
@@ -484,8 +561,8 @@ class Simulation:
             for life in self.lives:
                 self._check_patience(life)
                 if life.connection is not None:
-                    # Of each group an end and a new beginning may wait.
-                    assert len(life.connection._outbound) <= 2 * len(self.groups)
+                    # Of each group an end and a new beginning may wait, and who is there.
+                    assert len(life.connection._outbound) <= 3 * len(self.groups)
                     self._check_holds_nothing(life.connection)
             with trio.move_on_after(0.5):
                 await self.leaving.wait()

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import msgspec
 import trio
 
+from tests.simulation_presence import Attendance
 from tests.simulation_truth import Era, Truth
 from tests.simulation_wire import ECHO, Closing, Echo, EventReader, FrameReader, Said, SaidGap, WireReader
 from triocast import GapReason, Policy, Position
@@ -102,6 +104,7 @@ class View:
         prompt: bool,
         lossy: bool,
         strict: bool,
+        attend: Callable[[str], Attendance] | None = None,
     ) -> None:
         self.silent = form == "raw"
         self.closed: Closing | None = None
@@ -116,9 +119,12 @@ class View:
         self._learn = learn
         self._events = form in ("events", "many")
         self._ids: dict[str, str] | None = None  # what a client of several groups must be told to have
-        self._prompt = prompt
+        self.prompt = prompt
         self._lossy = lossy  # the engine may lose messages
         self._strict = strict
+        self._attend = attend
+        self.attendances: dict[str, Attendance] = {}  # of who asks for presence, by group
+        self.resets = 0
         self._reader: WireReader = EventReader() if self._events else FrameReader(raw=self.silent)
         self._echoes = 0
         self._streams: dict[str, int] = {}  # that have begun and not ended, and how far they were told
@@ -205,6 +211,17 @@ class View:
         else:
             assert unseen - membership.lost - membership.own <= missed <= unseen - membership.lost, where
 
+    def check_attendance(self, group: str, there: set[str]) -> None:
+        """A member that asked for presence knows who is there."""
+        assert (group in self.attendances) == (self._attend is not None)
+        if self._attend is not None:
+            self.attendances[group].check_complete(there)
+
+    def end_attendances(self) -> None:
+        """It is told nothing more."""
+        for group in list(self.attendances):
+            self._end_attendance(group)
+
     def check_streams(self, members: Iterable[str]) -> None:
         """It has been told of every beginning and every end."""
         assert self.silent or set(self._streams) == set(members)
@@ -212,6 +229,9 @@ class View:
     # What it is told
 
     def _say(self, said: Said) -> None:
+        if said.presence is not None:
+            self._present(said)
+            return
         if self._unmoved is not None:
             assert said.gap is not None, "a beginning without a position, and no gap that follows"
             assert said.group == self._unmoved
@@ -237,6 +257,8 @@ class View:
         assert policy == self._truths[group].policy.value
         assert group not in self._streams, "the stream before it has not ended"
         self._streams[group] = membership.at
+        if self._attend is not None:
+            self.attendances[group] = self._attend(group)
         position = Position(epoch, offset)
         moved = not self._events or said.id == self._id_with(group, position)
         if not moved:
@@ -249,6 +271,19 @@ class View:
             assert not moved or self._strict, "cut off here, it would never be told of its gap"
         self._tell(membership, said, "joined", offset, position)
 
+    def _present(self, said: Said) -> None:
+        assert said.group in self._streams, f"{said}: outside of a stream"
+        assert self._attend is not None, "it has not asked for presence"
+        assert said.presence is not None
+        assert said.id is None
+        self.attendances[said.group].take(said.presence)
+        self._digest.update(msgspec.json.encode(said.presence))
+
+    def _end_attendance(self, group: str) -> None:
+        attendance = self.attendances.pop(group)
+        attendance.over = True
+        self.resets += max(0, attendance.resets - 1)
+
     def _left(self, said: Said, position: Position) -> None:
         membership = self._told_membership(said.group)
         assert membership.end is not None
@@ -256,6 +291,8 @@ class View:
         assert position.offset <= membership.end
         self._move(said, position)
         del self._streams[said.group]
+        if self._attend is not None:
+            self._end_attendance(said.group)
 
     def _message(self, said: Said) -> None:
         group, data = said.group, (said.data or "").encode()
@@ -280,7 +317,7 @@ class View:
         membership = self._due(said.group, position.epoch, position.offset, position.offset)
         if position.offset <= membership.until:
             self.recovered += 1
-        elif self._prompt:
+        elif self.prompt:
             when = membership.era.times[position.offset - 1]
             assert trio.current_time() == when, f"{said.group} {position} came late to a client that reads"
         membership.at = position.offset

@@ -11,9 +11,11 @@ from random import Random
 
 import trio
 
+from tests.simulation_presence import Company
 from tests.engines.unkind import UnkindEngine
 from triocast import Message, Position, Settings
 from triocast.core.log import GroupLog
+from triocast.core.presence import Member, Reason
 from triocast.engines import Page
 from triocast.engines.memory import NOWHERE, SWEEP_EVERY, MemoryEngine
 from triocast.inbox import Inbox
@@ -138,6 +140,7 @@ class Recorded(MemoryEngine):
     """The memory engine, telling `truths` of every position it gives, in the step of giving it."""
 
     truths: dict[str, Truth]
+    companies: dict[str, Company]
     cleared = 0  # how often a group has lost its history to others
     pages = 0
     far: Random | None = None
@@ -161,6 +164,14 @@ class Recorded(MemoryEngine):
         if self.far is not None:
             await trio.sleep(self.far.choice([0, 0.001, 0.2]))
         return page
+
+    def enter(self, group: str, member: Member) -> None:
+        self.companies[group].enter(member.client)
+        super().enter(group, member)
+
+    def depart(self, group: str, client: str, reason: Reason) -> None:
+        self.companies[group].depart(client)
+        super().depart(group, client, reason)
 
     def check_memory(self, now: float) -> None:
         """Nothing is kept for longer than it may be, all together no more than that."""
