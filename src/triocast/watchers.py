@@ -60,7 +60,7 @@ class Watchers:
         self._arouse = arouse
         self.log = PresenceLog()
         self._watches: dict[Watch, None] = {}
-        self._lanes: Lanes[Watch] = Lanes()
+        self._lanes: Lanes[Watch] = Lanes(gentle=True)
 
     def __len__(self) -> int:
         return len(self._watches)
