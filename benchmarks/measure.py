@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks import arrivals, jitter, storm
-from benchmarks.against import measure_both
+from benchmarks.against import PAIRS, compared, measure_both
 from benchmarks.build import CannotMeasure
 from benchmarks.cases import Case, Way
 from benchmarks.client import Load, loading
@@ -48,18 +48,26 @@ def measure(case: Case, target: Target, ready: Ready) -> Facts:
         except CannotMeasure as error:
             return {"error": str(error), "complete": False}
     try:
+        if case.way is Way.AGAINST:
+            return _against(case, target, ready)
         with running(target, ready, case.options) as server:
             _run(_fitting(replace(PRIMER, sse=case.load.sse), target), server)
             if case.way in ON_A_SERVER:
                 return ON_A_SERVER[case.way](case, server)
-            if case.way is Way.AGAINST:
-                with running(target, ready, case.against) as other:
-                    _run(_fitting(PRIMER, target), other)
-                    return measure_both(case.load, server, other, _run)
             load = _fitting(case.load, target)
             return _run(load, server, terminate=case.terminate, kept=case.kept)
     except CannotMeasure as error:
         return {"error": f"{error} {last_words(target.name)}".strip(), "complete": False}
+
+
+def _against(case: Case, target: Target, ready: Ready) -> Facts:
+    pairs = []
+    for _ in range(PAIRS):
+        with running(target, ready, case.options) as server, running(target, ready, case.against) as other:
+            for each in (server, other):
+                _run(PRIMER, each)
+            pairs += measure_both(case.load, server, other, _run)
+    return compared(pairs)
 
 
 def _fitting(load: Load, target: Target) -> Load:

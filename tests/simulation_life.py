@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tests.simulation_model import Learned, Membership, View
-from tests.simulation_presence import Attendance
+from tests.simulation_membership import Learned, Membership
+from tests.simulation_model import View
 from tests.simulation_net import HTTP_VERSION, WAYS, Kernel, VirtualLink
 from tests.simulation_people import Person
+from tests.simulation_presence import Attendance
 from triocast import Position
 from triocast.connection import Connection, open_connection
 from triocast.core.listening import Listening
@@ -186,7 +187,7 @@ class Life:
         self.fade()
         self.link.end()
         self._know(self.view.taken - self.kernel.queued)
-        self.view.end_attendances()
+        self.view.attendances.end_all()
         for group in [*self.members, *self._joining]:
             self.simulation.census[group].change(0, -1)
 
@@ -205,6 +206,16 @@ class Life:
             raise
         if self._heard:
             self._know(self.view.taken - self.kernel.queued)
+
+    def check_attendances(self) -> None:
+        """Of the groups of which it has taken all that it was told, it knows who is there."""
+        connection = self.connection
+        if connection is None or self.fading or self.link.writer.pending or connection._outbound or self.kernel.queued:
+            return
+        for group, attendance in self.view.attendances.of.items():
+            watch = (connection._watches or {}).get(group)
+            if watch is not None and watch.cursor == watch._watchers.log.top:
+                attendance.check_now()
 
     def _attend(self, group: str) -> Attendance:
         """It begins to be told who is in a group."""

@@ -8,83 +8,19 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 import trio
 
-from tests.simulation_presence import Attendance
-from tests.simulation_truth import Era, Truth
+from tests.simulation_membership import Learned, Membership, Missing, beginning
+from tests.simulation_presence import Attendance, Attendances
+from tests.simulation_truth import Truth
 from tests.simulation_wire import ECHO, Closing, Echo, EventReader, FrameReader, Said, SaidGap, WireReader
 from triocast import GapReason, Policy, Position
-from triocast.core.recovery import OLDEST, Last, Wish
+from triocast.core.recovery import OLDEST, Wish
 
 MISSED = re.compile(r"missed (\d+) to (\d+) \((\w+)\), come back: (.*)")
-
-Missing = tuple[int, int, GapReason]
-
-
-def beginning(wish: Wish | None, at: Position, oldest: int, limit: int) -> tuple[int, Missing | None]:
-    """Return after which offset the stream of a client begins that joins at `at`, history holding what there is from
-    `oldest` on; and what it has to be told to have missed."""
-    held = min(oldest, at.offset + 1) - 1
-    limited = at.offset - limit
-    if wish is None:
-        return at.offset, None
-    if isinstance(wish, Last):
-        return max(at.offset - wish.count, limited, held), None
-    start = max(limited, held)
-    if wish == OLDEST:
-        return start, (1, start, GapReason.LIMIT) if limited > held else None
-    if wish.epoch != at.epoch or wish.offset > at.offset:
-        return start, (1, start, GapReason.EPOCH)
-    if wish.offset >= start:
-        return wish.offset, None
-    return start, (wish.offset + 1, start, GapReason.LIMIT if wish.offset < limited else GapReason.LOST)
-
-
-@dataclass
-class Membership:
-    """From joining to leaving one group. `at` is what the client has been told up to, by a message or a gap."""
-
-    era: Era
-    start: int  # its stream begins after this offset
-    until: int  # up to here it is recovered, later messages are live
-    due: Missing | None  # what it has to be told first
-    wish: Wish | None
-    known: bool  # its wish is what it has of an earlier connection
-    before: str | None = None  # the epoch that it knew, if it was another
-    doubtful: Missing | None = None  # what it may have to be told first, as history was when somebody looked
-    told: bool = False  # that it has joined
-    at: int = 0
-    end: int | None = None  # nothing after this offset may come; None: still a member
-    messages: int = 0
-    missed: int = 0  # messages that gaps named, because of the policy
-    lost: int = 0  # likewise, because nobody had them any more
-    own: int = 0  # of who is told nothing: live messages that exclude it, and perhaps were missed beside that
-
-    def __post_init__(self) -> None:
-        self.at = self.start if self.due is None else self.due[0] - 1
-
-    def decide(self, missing: Missing) -> None:
-        """It is told that this is missing; was that the doubtful beginning?"""
-        if self.at == self.start and missing == self.doubtful:
-            self.due, self.doubtful = missing, None
-
-
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """A client was told something: of which group, and up to where that brings it."""
-
-    membership: Membership
-    group: str
-    what: str  # message, delivered, gap, joined
-    first: int
-    position: Position
-    before: str | None
-    id: str | None
 
 
 class View:
@@ -122,9 +58,7 @@ class View:
         self.prompt = prompt
         self._lossy = lossy  # the engine may lose messages
         self._strict = strict
-        self._attend = attend
-        self.attendances: dict[str, Attendance] = {}  # of who asks for presence, by group
-        self.resets = 0
+        self.attendances = Attendances(attend)
         self._reader: WireReader = EventReader() if self._events else FrameReader(raw=self.silent)
         self._echoes = 0
         self._streams: dict[str, int] = {}  # that have begun and not ended, and how far they were told
@@ -211,17 +145,6 @@ class View:
         else:
             assert unseen - membership.lost - membership.own <= missed <= unseen - membership.lost, where
 
-    def check_attendance(self, group: str, there: set[str]) -> None:
-        """A member that asked for presence knows who is there."""
-        assert (group in self.attendances) == (self._attend is not None)
-        if self._attend is not None:
-            self.attendances[group].check_complete(there)
-
-    def end_attendances(self) -> None:
-        """It is told nothing more."""
-        for group in list(self.attendances):
-            self._end_attendance(group)
-
     def check_streams(self, members: Iterable[str]) -> None:
         """It has been told of every beginning and every end."""
         assert self.silent or set(self._streams) == set(members)
@@ -257,8 +180,7 @@ class View:
         assert policy == self._truths[group].policy.value
         assert group not in self._streams, "the stream before it has not ended"
         self._streams[group] = membership.at
-        if self._attend is not None:
-            self.attendances[group] = self._attend(group)
+        self.attendances.begin(group)
         position = Position(epoch, offset)
         moved = not self._events or said.id == self._id_with(group, position)
         if not moved:
@@ -273,16 +195,10 @@ class View:
 
     def _present(self, said: Said) -> None:
         assert said.group in self._streams, f"{said}: outside of a stream"
-        assert self._attend is not None, "it has not asked for presence"
         assert said.presence is not None
         assert said.id is None
-        self.attendances[said.group].take(said.presence)
+        self.attendances.take(said.group, said.presence)
         self._digest.update(msgspec.json.encode(said.presence))
-
-    def _end_attendance(self, group: str) -> None:
-        attendance = self.attendances.pop(group)
-        attendance.over = True
-        self.resets += max(0, attendance.resets - 1)
 
     def _left(self, said: Said, position: Position) -> None:
         membership = self._told_membership(said.group)
@@ -291,8 +207,7 @@ class View:
         assert position.offset <= membership.end
         self._move(said, position)
         del self._streams[said.group]
-        if self._attend is not None:
-            self._end_attendance(said.group)
+        self.attendances.end(said.group)
 
     def _message(self, said: Said) -> None:
         group, data = said.group, (said.data or "").encode()
@@ -471,35 +386,3 @@ class View:
             assert truth.policy is not Policy.BLOCK or self._lossy, where
             if truth.policy is not Policy.DROP_NEWEST and not self._lossy:
                 assert last <= era.top - truth.settings.max_lag, f"{where}: it did not lag so far"
-
-
-class Window:
-    """How many members a group had at least and at most while somebody looked."""
-
-    def __init__(self, low: int, high: int) -> None:
-        self.low, self.high = low, high
-
-
-class Census:
-    """How many members one group has: surely (`low`), and with those who are on their way in or out (`high`)."""
-
-    def __init__(self) -> None:
-        self.low = self.high = 0
-        self._windows: dict[Window, None] = {}
-
-    def change(self, low: int, high: int) -> None:
-        self.low += low
-        self.high += high
-        for window in self._windows:
-            # Who goes may have gone a moment before it is noted, when somebody who has come since was not there yet.
-            window.low += min(low, 0)
-            window.high += max(high, 0)
-
-    @contextmanager
-    def watch(self) -> Iterator[Window]:
-        window = Window(self.low, self.high)
-        self._windows[window] = None
-        try:
-            yield window
-        finally:
-            del self._windows[window]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from tests.simulation_model import Learned, Membership
+from tests.simulation_membership import Learned, Membership
 from tests.simulation_presence import OFF, somebody
 from triocast import Position
 from triocast.core.names import namespace_of

@@ -6,6 +6,9 @@ the answer.
 
 from __future__ import annotations
 
+import random
+import secrets
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
@@ -23,7 +26,7 @@ from triocast.hub import Hub
 from triocast.notices import LONGEST, QUIET
 
 OFF = "n"  # the namespace without presence
-GRACES = {"d": 1.5, "l": 5.0, "p": 0.5}
+GRACES = {"d": 1.5, "l": 5.0, "p": 0.01}
 """By namespace, in seconds."""
 
 TINY = 1e-6
@@ -33,28 +36,42 @@ TINY = 1e-6
 def soon_too_much() -> Iterator[None]:
     """While the block lasts, few events are kept for who lags, events are small, and few changes are gathered."""
     kept = presence_log.KEPT, presence_log.EVENT_WEIGHT, presence_log.KEPT_WEIGHT, notices.MOST
-    presence_log.KEPT, presence_log.EVENT_WEIGHT, presence_log.KEPT_WEIGHT, notices.MOST = 4, 1_500, 5_000, 25
+    presence_log.KEPT, presence_log.EVENT_WEIGHT, presence_log.KEPT_WEIGHT, notices.MOST = 6, 2_500, 8_000, 8
     try:
         yield
     finally:
         presence_log.KEPT, presence_log.EVENT_WEIGHT, presence_log.KEPT_WEIGHT, notices.MOST = kept
 
 
-def somebody(random: Random) -> Identity:
+@contextmanager
+def pinned_chance(seed: int) -> Iterator[None]:
+    """While the block lasts, connections have the same ids in every run, and are told to go in the same order."""
+    chance = Random(f"{seed} chance")
+    token, state = secrets.token_urlsafe, random.getstate()
+    secrets.token_urlsafe = lambda size=None: urlsafe_b64encode(chance.randbytes(size or 32)).decode()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        secrets.token_urlsafe = token
+        random.setstate(state)
+
+
+def somebody(chance: Random) -> Identity:
     """Return who a person is: nobody, a user, one of several with the same user, or what it says of itself."""
-    match random.choice(["nobody", "nobody", "user", "user", "shared", "claims", "claims", "many", "long"]):
+    match chance.choice(["nobody", "nobody", "user", "user", "shared", "claims", "claims", "many", "long"]):
         case "nobody":
             return ANONYMOUS
         case "user":
-            return Identity.of(f"user {random.randrange(10**6)}", {"name": "é\u2028"})
+            return Identity.of(f"user {chance.randrange(10**6)}", {"name": "é\u2028"})
         case "shared":
-            return Identity.of(f"team {random.randrange(3)}")
+            return Identity.of(f"team {chance.randrange(3)}")
         case "claims":
-            return Identity.of(info={"number": random.randrange(10**6)}, claimed=True)
+            return Identity.of(info={"number": chance.randrange(10**6)}, claimed=True)
         case "many":
             return Identity.of(info={"name": "Ann"}, claimed=True)
         case _:
-            return Identity.of(f"user {random.randrange(10**6)}", {"about": "x" * 900})
+            return Identity.of(f"user {chance.randrange(10**6)}", {"about": "x" * 900})
 
 
 class Company:
@@ -70,7 +87,6 @@ class Company:
         self.gone: set[str] = set()  # that have left, or moved, once at least
         self.changed: dict[str, float] = {}  # when something was last told of each
         self.joins = self.leaves = self.moves = 0
-        self.ending = False  # of the process
         self._leaving: dict[str, float] = {}  # since when
         self._grace = grace
         self._late = late
@@ -93,13 +109,15 @@ class Company:
         for change in changes:
             match change:
                 case Entered(member):
+                    back = [self.members[each].known_by for each in self._leaving if each in self.members]
+                    assert member.known_by is None or member.known_by not in back, f"{member} has come back"
                     self._add(member)
                     self.joins += 1
                 case Departed(member, reason):
                     assert reason is Reason.LEFT
                     since = self._remove(member.client)
                     now = trio.current_time()
-                    assert self.ending or since + self._grace - TINY <= now, f"{member} left before its grace was over"
+                    assert since + self._grace - TINY <= now, f"{member} left before its grace was over"
                     assert now <= since + self._grace + self._late, f"{member} left long ago"
                     self.leaves += 1
                 case Moved(member, was):
@@ -183,12 +201,12 @@ class Attendance:
         else:
             self._behind.append(presence)
 
-    async def ask(self, hub: Hub, random: Random) -> None:
+    async def ask(self, hub: Hub, chance: Random) -> None:
         """Ask for the members, some time after it was told to; given up when it is told so again."""
         number = self.resets
-        await trio.sleep(random.choice([0.0, 0.0, 0.001, 0.2, 2.0]))
+        await trio.sleep(chance.choice([0.0, 0.0, 0.001, 0.2, 2.0]))
         known: dict[str, SaidMember] = {}
-        after, limit = None, random.choice([1, 3, 100, 1000])
+        after, limit = None, chance.choice([1, 3, 100, 1000])
         while not self.over and number == self.resets:
             page = await hub.members(self.company.group, after, limit)
             self.company.check_page(page, after, limit)
@@ -197,7 +215,14 @@ class Attendance:
             if after is None:
                 self._answer(known)
                 return
-            await trio.sleep(random.choice([0.0, 0.0, 0.0, 0.02]))
+            await trio.sleep(chance.choice([0.0, 0.0, 0.0, 0.02]))
+
+    def check_now(self) -> None:
+        """It has taken all it was told: what it does not know has just happened."""
+        if self._behind is None and self.resets:
+            for client in self.known.keys() ^ self.company.members.keys():
+                ago = trio.current_time() - self.company.changed[client]
+                assert ago <= LONGEST + QUIET + TINY, f"{client} of {self.company} is not known, or not gone"
 
     def check_complete(self, there: set[str]) -> None:
         """It knows who is there, as everybody should once all is quiet."""
@@ -220,11 +245,48 @@ class Attendance:
             self.known.pop(each.client, None)
 
 
+class Attendances:
+    """Those of one connection; without `begin` it has not asked for presence."""
+
+    def __init__(self, begin: Callable[[str], Attendance] | None) -> None:
+        self.of: dict[str, Attendance] = {}  # by group
+        self.resets = 0  # beside the first of each
+        self._begin = begin
+
+    def begin(self, group: str) -> None:
+        """The group's stream begins."""
+        if self._begin is not None:
+            self.of[group] = self._begin(group)
+
+    def take(self, group: str, presence: SaidPresence | str) -> None:
+        """It is told something."""
+        assert self._begin is not None, "it has not asked for presence"
+        self.of[group].take(presence)
+
+    def end(self, group: str) -> None:
+        """The group's stream ends."""
+        attendance = self.of.pop(group, None)
+        if attendance is not None:
+            attendance.over = True
+            self.resets += max(0, attendance.resets - 1)
+
+    def end_all(self) -> None:
+        """The connection is over."""
+        for group in list(self.of):
+            self.end(group)
+
+    def check_complete(self, group: str, there: set[str]) -> None:
+        """It knows who is there, if it asked for that."""
+        assert (group in self.of) == (self._begin is not None)
+        if self._begin is not None:
+            self.of[group].check_complete(there)
+
+
 class Witness:
     """An application whose hooks raise and hang now and then, and what it has to be told by them."""
 
-    def __init__(self, random: Random) -> None:
-        self._random = random
+    def __init__(self, chance: Random) -> None:
+        self._chance = chance
         self._due: list[Happening] = []
         self._told: list[Happening] = []
         self.failures = 0
@@ -274,11 +336,11 @@ class Witness:
     async def _hear(self, happening: Happening) -> None:
         self._told.append(happening)
         await trio.lowlevel.checkpoint()
-        match self._random.random():
-            case chance if chance < 0.005:
+        match self._chance.random():
+            case drawn if drawn < 0.005:
                 self.failures += 1
                 await trio.sleep_forever()
-            case chance if chance < 0.02:
+            case drawn if drawn < 0.02:
                 self.failures += 1
                 raise RuntimeError("a hook of the simulation fails")
 
@@ -288,9 +350,17 @@ class Attended(Hub):
 
     companies: dict[str, Company]
     witness: Witness
+    failures: list[AssertionError]
+    is_ending: Callable[[], bool]
 
     def noticed(self, group: str, changes: Sequence[Change], *, occupied: bool, vacated: bool) -> None:
-        self.companies[group].notice(changes, occupied=occupied, vacated=vacated)
+        if self.is_ending():
+            return
+        try:
+            self.companies[group].notice(changes, occupied=occupied, vacated=vacated)
+        except AssertionError as error:  # the engine ends with it, and strikes everybody off
+            self.failures.append(error)
+            raise
         self.witness.expect(group, changes, occupied=occupied, vacated=vacated)
         super().noticed(group, changes, occupied=occupied, vacated=vacated)
 

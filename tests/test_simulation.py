@@ -28,6 +28,10 @@ def check_that_much_happened(simulation: Simulation) -> None:
     assert min(simulation.wishes[wish] for wish in ("known", "Position", "Last", "NoneType")) > 50
     assert simulation.cleared > 5
     assert simulation.delivered > 50
+    # Members come and go, and come back in time; those who want to know are told too much; hooks and handlers fail.
+    assert min(simulation.moves, simulation.resets) > 25
+    assert sum(company.leaves for company in simulation.companies.values()) > 500
+    assert min(simulation.crashes, simulation.witness.failures) > 2
 
 
 @pytest.mark.parametrize("seed", [seed_of(1), seed_of(2)])

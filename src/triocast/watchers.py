@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import trio
+
 from triocast.core.presence_log import PresenceLog
 from triocast.core.wire import Presence
 from triocast.errors import Close
 from triocast.lanes import Lanes
 from triocast.notices import Notices
 from triocast.subscription import Follower
+
+BETWEEN = 0.01  # seconds between two events that are told together, in which everybody who keeps up has taken the first
 
 
 class Watch:
@@ -98,7 +102,9 @@ class Watchers:
 
     async def tell(self) -> None:
         """Tell what was gathered, giving others a turn every few milliseconds; awaits no client."""
-        for event in self.notices.take(self.group):
+        for number, event in enumerate(self.notices.take(self.group)):
+            if number:  # the log keeps a few of the largest, and those who are written to by their own tasks read it
+                await trio.sleep(BETWEEN)
             start = self.log.top
             self.log.append(event)
             await self._lanes.serve(start, self.log.top, [event])
