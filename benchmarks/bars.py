@@ -125,6 +125,7 @@ def _events_over_websocket(fact: str) -> Callable[[Results], float | None]:
 
 
 ONE, MANY = "one-publisher", "sixteen-publishers"
+JOINS, ASKING, GATHERED = "presence-joins", "presence-joins-asking", "events_over_allowed"
 BARS = (
     Bar(ONE, "deliveries a second over the floor's", 0.75, _over("deliveries_per_second", ONE, "floor"), True),
     Bar(ONE, "CPU per delivery over the floor's", 1.5, _over("cpu_per_delivery_us", ONE, "floor")),
@@ -163,6 +164,24 @@ BARS = (
     Bar("storm", "p99 of live messages during the storm over before", 3, _median("storm", "p99_ratio")),
     Bar("storm-in-memory", "the same of 10,000 in memory", 100, _recovered("storm-in-memory"), True, " %"),
     Bar("storm-in-memory", "p99 during the storm over before", 3, _median("storm-in-memory", "p99_ratio")),
+    Bar(JOINS, "rounds in which each member was told exactly once of each", 100, _recovered(JOINS), True, " %"),
+    Bar(JOINS, "events for a member, over one for each second of joining", 1, _median(JOINS, GATHERED)),
+    Bar(JOINS, "p99 of messages while 1,000 join over before", 3, _median(JOINS, "p99_ratio")),
+    Bar(ASKING, "rounds in which each member was told exactly once of each", 100, _recovered(ASKING), True, " %"),
+    Bar(ASKING, "events for a member, over one for each second of joining", 1, _median(ASKING, GATHERED)),
+    Bar(ASKING, "p99 of messages while 1,000 join over before", 3, _median(ASKING, "p99_ratio")),
+    Bar(
+        "joins-no-presence",
+        "CPU per delivery over that without presence",
+        1.03,
+        _median("joins-no-presence", "cpu_per_delivery_us_ratio"),
+    ),
+    Bar(
+        "joins-no-presence",
+        "CPU per join over that without presence",
+        1.03,
+        _median("joins-no-presence", "cpu_per_connect_us_ratio"),
+    ),
     Bar(
         "fan-out-sse",
         "deliveries a second over those of WebSockets",

@@ -36,6 +36,8 @@ class Way(Enum):
     JITTER_VIRTUAL = "jitter-virtual"  # the same in memory, on a virtual clock
     STORM = "storm"  # beside the load, clients that all come back at once
     STORM_IN_MEMORY = "storm-in-memory"  # the same in one process
+    ARRIVALS = "arrivals"  # beside the load, clients that all join its group at once
+    AGAINST = "against"  # on two servers with different options, in turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ class Storm:
     storms: int
     missed: int = 50
     before: float = 10.0  # seconds of the load alone, which the storm is held against
+    asking: bool = False  # they ask for presence, too
 
     def quick(self) -> Storm:
         """A tenth of it."""
@@ -57,6 +60,7 @@ class Case:
     """One case. `options` are given to `triocast serve`; `terminate` ends the server while the clients are there.
 
     `beside` names the set-ups of several processes that it is measured on, after the one process on its own.
+    `against` are the options of a second server, beside which the first is measured in turn.
     `kept` says that the memory counts which the server has once all is quiet again; `once`, that one round is enough.
     """
 
@@ -74,6 +78,7 @@ class Case:
     once: bool = False
     way: Way = Way.LOAD
     storm: Storm | None = None
+    against: tuple[str, ...] = ()
 
     def quick(self) -> Case:
         """The same case with a tenth of everything: shows that it works, not what it measures."""
@@ -111,6 +116,17 @@ _LIVE = Load(
     messages=PLENTY,
     warmup=400,
     path="/ws/live",
+    publish_path="/publish/live",
+)
+# 50 messages a second to 200 members are as many deliveries, and ten of them are under way while one joins.
+_MEMBERS = Load(
+    subscribers=200,
+    publishers=16,
+    rate=50.0,
+    messages=PLENTY,
+    warmup=100,
+    json=True,
+    path="/ws/live?format=json&presence=1",
     publish_path="/publish/live",
 )
 _MILLION = Load(subscribers=4, payload=256, warmup=10_000, messages=990_000, patience=30.0)
@@ -293,6 +309,34 @@ CASES = (
         load=_LIVE,
         way=Way.STORM_IN_MEMORY,
         storm=Storm(clients=10_000, storms=1),
+    ),
+    Case(
+        name="presence-joins",
+        title="1,000 clients join a group whose members are told who comes",
+        what="200 members of a group ask for presence and are sent 50 messages a second, first alone, for 10 s. Then "
+        "1,000 more join the same group at once, three times. Each of the 200 must be told of each of them exactly "
+        "once, that it came and that it went.",
+        load=_MEMBERS,
+        way=Way.ARRIVALS,
+        storm=Storm(clients=1000, storms=3),
+    ),
+    Case(
+        name="presence-joins-asking",
+        title="The same, and those who join ask for presence, too",
+        what="The same with 1,000 clients that want to know who is there themselves.",
+        load=_MEMBERS,
+        way=Way.ARRIVALS,
+        storm=Storm(clients=1000, storms=3, asking=True),
+    ),
+    Case(
+        name="joins-no-presence",
+        title="What presence costs those who do not ask for it",
+        what="Two servers, one as it is by default, one with `--no-presence`, which keeps no members: by turns, 1,000 "
+        "clients join and are sent messages of 64 bytes by one HTTP publisher, six times each; nobody asks for "
+        "presence.",
+        load=replace(_THOUSAND, seconds=2.0),
+        way=Way.AGAINST,
+        against=("--no-presence",),
     ),
     Case(
         name="million",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,17 +108,18 @@ CHARTS = (
 
 @dataclass(frozen=True, slots=True)
 class Storms:
-    """A chart of what storms do to those who stay: the p99 before and during each."""
+    """A chart of what others that come do to those who stay: the p99 before and during each case, and its name."""
 
-    file: str = "storms.svg"
-    title: str = "p99 of live messages while others come back"
-    note: str = "milliseconds from when a message was due until it was read; 50 clients, 200 messages a second"
+    file: str
+    title: str
+    note: str
+    cases: Mapping[str, str]
     mark: Mark | None = None
 
     def rows(self, results: Results) -> list[Row]:
         """Return the bars, in the order of time."""
         found = []
-        for case, crowd in (("storm", "1,000 come back"), ("storm-in-memory", "10,000, in memory")):
+        for case, crowd in self.cases.items():
             for fact, when in (("p99_before_ms", "before"), ("p99_during_ms", "while")):
                 value = results.median(case, OURS, fact)
                 if value is not None:
@@ -126,10 +127,26 @@ class Storms:
         return found
 
 
+STORMS = (
+    Storms(
+        "storms.svg",
+        "p99 of live messages while others come back",
+        "milliseconds from when a message was due until it was read; 50 clients, 200 messages a second",
+        {"storm": "1,000 come back", "storm-in-memory": "10,000, in memory"},
+    ),
+    Storms(
+        "arrivals.svg",
+        "p99 of messages while 1,000 join, and members are told",
+        "milliseconds from when a message was due until it was read; 200 members, 50 messages a second",
+        {"presence-joins": "1,000 join", "presence-joins-asking": "1,000 who ask join"},
+    ),
+)
+
+
 def draw(results: Results, folder: Path) -> Iterator[Chart | Storms]:
     """Write a file for each chart that has something to show, and yield those charts."""
     folder.mkdir(parents=True, exist_ok=True)
-    for chart in (*CHARTS, Storms()):
+    for chart in (*CHARTS, *STORMS):
         rows = chart.rows(results)
         if rows:
             (folder / chart.file).write_text(bar_chart(chart.title, chart.note, rows, chart.mark))

@@ -47,6 +47,8 @@ class Load:
     path: str = ""
     publish_path: str = ""
     trace: str = ""
+    json: bool = False
+    record: str = ""
 
     def words(self, server: Server) -> list[str]:
         """Return the command line."""

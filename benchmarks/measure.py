@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks import jitter, storm
+from benchmarks import arrivals, jitter, storm
+from benchmarks.against import PAIRS, compared, measure_both
 from benchmarks.build import CannotMeasure
 from benchmarks.cases import Case, Way
 from benchmarks.client import Load, loading
@@ -22,7 +23,7 @@ END_PATIENCE = 30.0
 # Loads what is loaded on first use, before anything is measured.
 PRIMER = Load(subscribers=50, messages=10, patience=10.0)
 IN_MEMORY = {Way.JITTER_VIRTUAL: jitter.virtual, Way.STORM_IN_MEMORY: storm.in_memory}
-ON_A_SERVER = {Way.JITTER: jitter.real, Way.STORM: storm.real}
+ON_A_SERVER = {Way.JITTER: jitter.real, Way.STORM: storm.real, Way.ARRIVALS: arrivals.real}
 
 Facts = dict[str, Any]
 
@@ -47,6 +48,8 @@ def measure(case: Case, target: Target, ready: Ready) -> Facts:
         except CannotMeasure as error:
             return {"error": str(error), "complete": False}
     try:
+        if case.way is Way.AGAINST:
+            return _against(case, target, ready)
         with running(target, ready, case.options) as server:
             _run(_fitting(replace(PRIMER, sse=case.load.sse), target), server)
             if case.way in ON_A_SERVER:
@@ -55,6 +58,16 @@ def measure(case: Case, target: Target, ready: Ready) -> Facts:
             return _run(load, server, terminate=case.terminate, kept=case.kept)
     except CannotMeasure as error:
         return {"error": f"{error} {last_words(target.name)}".strip(), "complete": False}
+
+
+def _against(case: Case, target: Target, ready: Ready) -> Facts:
+    pairs = []
+    for _ in range(PAIRS):
+        with running(target, ready, case.options) as server, running(target, ready, case.against) as other:
+            for each in (server, other):
+                _run(PRIMER, each)
+            pairs += measure_both(case.load, server, other, _run)
+    return compared(pairs)
 
 
 def _fitting(load: Load, target: Target) -> Load:

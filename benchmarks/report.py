@@ -44,6 +44,19 @@ STORMING: tuple[Column, ...] = (
     ("slowest ms", "max_during_ms", number),
     ("seconds until all had recovered", "storm_seconds", number),
 )
+ARRIVING: tuple[Column, ...] = (
+    ("events for a member", "events_per_member", number),
+    ("at most", "events_most", lambda value: f"{value:.0f}"),
+    ("seconds until all had joined", "join_seconds", number),
+    ("until all were told", "storm_seconds", number),
+    *STORMING[:4],
+)
+COSTING: tuple[Column, ...] = (
+    ("CPU µs per delivery", "cpu_per_delivery_us", number),
+    ("without presence", "other_cpu_per_delivery_us", number),
+    ("CPU µs per join", "cpu_per_connect_us", number),
+    ("without presence", "other_cpu_per_connect_us", number),
+)
 KEEPING: tuple[Column, ...] = (
     ("publishes/s", "publishes_per_second", number),
     ("memory grew by, at its peak", "rss_growth", lambda value: f"{value / 1e6:.1f} MB"),
@@ -97,9 +110,19 @@ def _machine(results: Results) -> Iterator[str]:
         yield f"| {TITLES[name]} | left out: {_cell(why)} |"
 
 
+BY_WAY = {
+    Way.JITTER: JITTERING,
+    Way.JITTER_VIRTUAL: JITTERING,
+    Way.STORM: STORMING,
+    Way.STORM_IN_MEMORY: STORMING,
+    Way.ARRIVALS: ARRIVING,
+    Way.AGAINST: COSTING,
+}
+
+
 def _columns(case: Case) -> tuple[Column, ...]:
-    if case.way is not Way.LOAD:
-        return STORMING if case.storm else JITTERING
+    if case.way in BY_WAY:
+        return BY_WAY[case.way]
     if case.terminate:
         return STOPPING
     if case.kept:

@@ -147,6 +147,11 @@ def _summary(facts: Facts) -> str:
         "cuts": "cuts",
         "p99_before_ms": "ms p99 before",
         "p99_during_ms": "ms p99 during",
+        "p99_ratio": "times that",
+        "events_per_member": "events for each member",
+        "join_seconds": "s to join",
+        "cpu_per_delivery_us_ratio": "of the CPU per delivery",
+        "cpu_per_connect_us_ratio": "of the CPU per connect",
         "storm_seconds": "s a storm",
         "rss_kept": "bytes kept",
     }

@@ -104,9 +104,9 @@ def real(case: Case, server: Server) -> Facts:
                 time.sleep(PAUSE)
             live.enough()
             published = live.wait_for("published", PATIENCE)
-        deliveries = _read(trace)
+        deliveries = read_trace(trace)
     complete = published["complete"] and all(whole for _, whole in storms)
-    facts = _compared(deliveries, before, [window for window, _ in storms])
+    facts = compared(deliveries, before, [window for window, _ in storms])
     return facts | {"complete": complete, "error": None if complete else _why(published, storms)}
 
 
@@ -124,11 +124,12 @@ def in_memory(case: Case) -> Facts:
     if done.returncode:
         raise CannotMeasure(f"the storm in memory failed: {' '.join(done.stderr.split())[-300:]}")
     said = json.loads(done.stdout)
-    facts = _compared(said["deliveries"], said["before"], [said["during"]])
+    facts = compared(said["deliveries"], said["before"], [said["during"]])
     return facts | {"complete": said["complete"], "error": said["error"]}
 
 
-def _compared(deliveries: Sequence[tuple[int, int]], before: Window, storms: Sequence[Window]) -> Facts:
+def compared(deliveries: Sequence[tuple[int, int]], before: Window, storms: Sequence[Window]) -> Facts:
+    """Return what the windows were like for whoever was sent messages, beside what it was before."""
     quiet = _percentile(_within(deliveries, before))
     busy = [latency for window in storms for latency in _within(deliveries, window)]
     during = _percentile(busy)
@@ -154,7 +155,8 @@ def _percentile(latencies: list[int], share: float = 0.99) -> float:
     return sorted(latencies)[int(share * len(latencies))] if latencies else math.inf
 
 
-def _read(trace: Path) -> list[tuple[int, int]]:
+def read_trace(trace: Path) -> list[tuple[int, int]]:
+    """Return when each message was due, and how long it took."""
     numbers = array("q", trace.read_bytes())
     return list(zip(numbers[::2], numbers[1::2], strict=True))
 

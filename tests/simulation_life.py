@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tests.simulation_model import Learned, Membership, View
+from tests.simulation_membership import Learned, Membership
+from tests.simulation_model import View
 from tests.simulation_net import HTTP_VERSION, WAYS, Kernel, VirtualLink
 from tests.simulation_people import Person
+from tests.simulation_presence import Attendance
 from triocast import Position
 from triocast.connection import Connection, open_connection
 from triocast.core.listening import Listening
@@ -49,6 +51,7 @@ class Life:
             prompt=self.steady and self.rate == math.inf and simulation.exact,
             lossy=simulation.unkind,
             strict=person.strict,
+            attend=self._attend if person.asks else None,
         )
         size = random.choice([400, 2_000, 10_000])
         self.kernel = Kernel(size, self.rate, simulation.cost, self._take)
@@ -63,6 +66,7 @@ class Life:
         self.turns = random.randint(0, 12) if random.random() < 0.05 / simulation.calm else None
         """It is cancelled after so many turns of the event loop, perhaps before it is open."""
         self.members: dict[str, Membership] = {}
+        self.crashes = False  # its handler
         self.dead = False  # it will never read again
         self.fading = False  # on its way out: no sure member of anything
         self.ended_at = math.inf
@@ -83,7 +87,9 @@ class Life:
             return self.simulation.reception.events(self.link.call(self.way, headers), listening)
         transport = self.link.transport(self.way, RAW if person.silent else JSON)
         wishes = {group: self._wishes[group][0] for group in groups}
-        return open_connection(hub, transport, groups, wishes, strict=strict)
+        return open_connection(
+            hub, transport, groups, wishes, strict=strict, presence=person.asks, identity=person.identity
+        )
 
     def note_opened(self, groups: Sequence[str]) -> None:
         """To be called in the step in which it is open."""
@@ -110,7 +116,9 @@ class Life:
             self._wishes.update({group: (since.get(group, others), False) for group in groups})
             person.last_id = None
             person.ledgers.clear()  # a page that is loaded anew
-        return headers, Listening(groups, since, last, strict=person.strict)
+        return headers, Listening(
+            groups, since, last, strict=person.strict, presence=person.asks, identity=person.identity
+        )
 
     # Its memberships
 
@@ -182,6 +190,7 @@ class Life:
         self.fade()
         self.link.end()
         self._know(self.view.taken - self.kernel.queued)
+        self.view.attendances.end_all()
         for group in [*self.members, *self._joining]:
             self.simulation.census[group].change(0, -1)
 
@@ -200,6 +209,20 @@ class Life:
             raise
         if self._heard:
             self._know(self.view.taken - self.kernel.queued)
+
+    def check_attendances(self) -> None:
+        """Of the groups of which it has taken all that it was told, it knows who is there."""
+        connection = self.connection
+        if connection is None or self.fading or self.link.writer.pending or connection._outbound or self.kernel.queued:
+            return
+        for group, attendance in self.view.attendances.of.items():
+            watch = (connection._memberships._watches or {}).get(group)
+            if watch is not None and watch.cursor == watch._watchers.log.top and not watch._watchers._coming:
+                attendance.check_now()
+
+    def _attend(self, group: str) -> Attendance:
+        """It begins to be told who is in a group."""
+        return Attendance(self.simulation.companies[group], self.simulation.ask, prompt=self.view.prompt)
 
     def _hear(self, at: int, learned: Learned) -> None:
         self._heard.append((at, learned))

@@ -8,81 +8,19 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import msgspec
 import trio
 
-from tests.simulation_truth import Era, Truth
+from tests.simulation_membership import Learned, Membership, Missing, beginning
+from tests.simulation_presence import Attendance, Attendances
+from tests.simulation_truth import Truth
 from tests.simulation_wire import ECHO, Closing, Echo, EventReader, FrameReader, Said, SaidGap, WireReader
 from triocast import GapReason, Policy, Position
-from triocast.core.recovery import OLDEST, Last, Wish
+from triocast.core.recovery import OLDEST, Wish
 
 MISSED = re.compile(r"missed (\d+) to (\d+) \((\w+)\), come back: (.*)")
-
-Missing = tuple[int, int, GapReason]
-
-
-def beginning(wish: Wish | None, at: Position, oldest: int, limit: int) -> tuple[int, Missing | None]:
-    """Return after which offset the stream of a client begins that joins at `at`, history holding what there is from
-    `oldest` on; and what it has to be told to have missed."""
-    held = min(oldest, at.offset + 1) - 1
-    limited = at.offset - limit
-    if wish is None:
-        return at.offset, None
-    if isinstance(wish, Last):
-        return max(at.offset - wish.count, limited, held), None
-    start = max(limited, held)
-    if wish == OLDEST:
-        return start, (1, start, GapReason.LIMIT) if limited > held else None
-    if wish.epoch != at.epoch or wish.offset > at.offset:
-        return start, (1, start, GapReason.EPOCH)
-    if wish.offset >= start:
-        return wish.offset, None
-    return start, (wish.offset + 1, start, GapReason.LIMIT if wish.offset < limited else GapReason.LOST)
-
-
-@dataclass
-class Membership:
-    """From joining to leaving one group. `at` is what the client has been told up to, by a message or a gap."""
-
-    era: Era
-    start: int  # its stream begins after this offset
-    until: int  # up to here it is recovered, later messages are live
-    due: Missing | None  # what it has to be told first
-    wish: Wish | None
-    known: bool  # its wish is what it has of an earlier connection
-    before: str | None = None  # the epoch that it knew, if it was another
-    doubtful: Missing | None = None  # what it may have to be told first, as history was when somebody looked
-    told: bool = False  # that it has joined
-    at: int = 0
-    end: int | None = None  # nothing after this offset may come; None: still a member
-    messages: int = 0
-    missed: int = 0  # messages that gaps named, because of the policy
-    lost: int = 0  # likewise, because nobody had them any more
-    own: int = 0  # of who is told nothing: live messages that exclude it, and perhaps were missed beside that
-
-    def __post_init__(self) -> None:
-        self.at = self.start if self.due is None else self.due[0] - 1
-
-    def decide(self, missing: Missing) -> None:
-        """It is told that this is missing; was that the doubtful beginning?"""
-        if self.at == self.start and missing == self.doubtful:
-            self.due, self.doubtful = missing, None
-
-
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """A client was told something: of which group, and up to where that brings it."""
-
-    membership: Membership
-    group: str
-    what: str  # message, delivered, gap, joined
-    first: int
-    position: Position
-    before: str | None
-    id: str | None
 
 
 class View:
@@ -102,6 +40,7 @@ class View:
         prompt: bool,
         lossy: bool,
         strict: bool,
+        attend: Callable[[str], Attendance] | None = None,
     ) -> None:
         self.silent = form == "raw"
         self.closed: Closing | None = None
@@ -116,9 +55,10 @@ class View:
         self._learn = learn
         self._events = form in ("events", "many")
         self._ids: dict[str, str] | None = None  # what a client of several groups must be told to have
-        self._prompt = prompt
+        self.prompt = prompt
         self._lossy = lossy  # the engine may lose messages
         self._strict = strict
+        self.attendances = Attendances(attend)
         self._reader: WireReader = EventReader() if self._events else FrameReader(raw=self.silent)
         self._echoes = 0
         self._streams: dict[str, int] = {}  # that have begun and not ended, and how far they were told
@@ -212,6 +152,9 @@ class View:
     # What it is told
 
     def _say(self, said: Said) -> None:
+        if said.presence is not None:
+            self._present(said)
+            return
         if self._unmoved is not None:
             assert said.gap is not None, "a beginning without a position, and no gap that follows"
             assert said.group == self._unmoved
@@ -237,6 +180,7 @@ class View:
         assert policy == self._truths[group].policy.value
         assert group not in self._streams, "the stream before it has not ended"
         self._streams[group] = membership.at
+        self.attendances.begin(group)
         position = Position(epoch, offset)
         moved = not self._events or said.id == self._id_with(group, position)
         if not moved:
@@ -249,6 +193,13 @@ class View:
             assert not moved or self._strict, "cut off here, it would never be told of its gap"
         self._tell(membership, said, "joined", offset, position)
 
+    def _present(self, said: Said) -> None:
+        assert said.group in self._streams, f"{said}: outside of a stream"
+        assert said.presence is not None
+        assert said.id is None
+        self.attendances.take(said.group, said.presence)
+        self._digest.update(msgspec.json.encode(said.presence))
+
     def _left(self, said: Said, position: Position) -> None:
         membership = self._told_membership(said.group)
         assert membership.end is not None
@@ -256,6 +207,7 @@ class View:
         assert position.offset <= membership.end
         self._move(said, position)
         del self._streams[said.group]
+        self.attendances.end(said.group)
 
     def _message(self, said: Said) -> None:
         group, data = said.group, (said.data or "").encode()
@@ -280,7 +232,7 @@ class View:
         membership = self._due(said.group, position.epoch, position.offset, position.offset)
         if position.offset <= membership.until:
             self.recovered += 1
-        elif self._prompt:
+        elif self.prompt:
             when = membership.era.times[position.offset - 1]
             assert trio.current_time() == when, f"{said.group} {position} came late to a client that reads"
         membership.at = position.offset
@@ -434,35 +386,3 @@ class View:
             assert truth.policy is not Policy.BLOCK or self._lossy, where
             if truth.policy is not Policy.DROP_NEWEST and not self._lossy:
                 assert last <= era.top - truth.settings.max_lag, f"{where}: it did not lag so far"
-
-
-class Window:
-    """How many members a group had at least and at most while somebody looked."""
-
-    def __init__(self, low: int, high: int) -> None:
-        self.low, self.high = low, high
-
-
-class Census:
-    """How many members one group has: surely (`low`), and with those who are on their way in or out (`high`)."""
-
-    def __init__(self) -> None:
-        self.low = self.high = 0
-        self._windows: dict[Window, None] = {}
-
-    def change(self, low: int, high: int) -> None:
-        self.low += low
-        self.high += high
-        for window in self._windows:
-            # Who goes may have gone a moment before it is noted, when somebody who has come since was not there yet.
-            window.low += min(low, 0)
-            window.high += max(high, 0)
-
-    @contextmanager
-    def watch(self) -> Iterator[Window]:
-        window = Window(self.low, self.high)
-        self._windows[window] = None
-        try:
-            yield window
-        finally:
-            del self._windows[window]

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from tests.simulation_model import Learned, Membership
+from tests.simulation_membership import Learned, Membership
+from tests.simulation_presence import OFF, somebody
 from triocast import Position
 from triocast.core.names import namespace_of
 from triocast.core.recovery import OLDEST, Last, Wish
@@ -76,9 +77,13 @@ class Ledger:
 class Person:
     """A client for all of its connections: how it is told things, where it belongs, and what it has."""
 
-    def __init__(self, groups: Sequence[str], forgiving: Sequence[str], random: Random) -> None:
+    def __init__(self, groups: Sequence[str], forgiving: Sequence[str], random: Random, *, asks: float) -> None:
         self.random = random
         self.form = random.choice(FORMS)
+        self.identity = somebody(random)
+        self.asks = not self.silent and random.random() < asks  # who is there
+        if self.asks:
+            groups = [name for name in groups if namespace_of(name) != OFF]
         self.strict = random.random() < 0.15
         self.interests = random.choice([groups, forgiving])
         public = [name for name in self.interests if namespace_of(name) != PRIVATE]

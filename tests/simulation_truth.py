@@ -5,16 +5,20 @@ It is the engine's second opinion: the plainest code there is, which shares noth
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+import math
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from random import Random
+from types import MappingProxyType
 
 import trio
 
 from tests.engines.unkind import UnkindEngine
+from tests.simulation_presence import Company
 from triocast import Message, Position, Settings
 from triocast.core.log import GroupLog
-from triocast.engines import Page
+from triocast.core.presence import Member, Reason
+from triocast.engines import NOBODY, Host, Page
 from triocast.engines.memory import NOWHERE, SWEEP_EVERY, MemoryEngine
 from triocast.inbox import Inbox
 
@@ -138,10 +142,25 @@ class Recorded(MemoryEngine):
     """The memory engine, telling `truths` of every position it gives, in the step of giving it."""
 
     truths: dict[str, Truth]
+    companies: Mapping[str, Company] = MappingProxyType({})
+    """Who is in which group, for those who want to judge that, too."""
+
+    task: trio.lowlevel.Task | None = None
+    """In which it runs."""
+
     cleared = 0  # how often a group has lost its history to others
     pages = 0
     far: Random | None = None
     """For a store to which the way is long: by the time that a page is there, more has happened."""
+
+    async def run(self, host: Host = NOBODY, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        self.task = trio.lowlevel.current_task()
+        await super().run(host, task_status=task_status)
+
+    @property
+    def ending(self) -> bool:
+        """Whether it is about to strike everybody off, because something has failed."""
+        return trio.lowlevel.current_task() is self.task and trio.current_effective_deadline() == -math.inf
 
     def name_epochs(self) -> None:
         """Have epochs that are the same in every run."""
@@ -161,6 +180,16 @@ class Recorded(MemoryEngine):
         if self.far is not None:
             await trio.sleep(self.far.choice([0, 0.001, 0.2]))
         return page
+
+    def enter(self, group: str, member: Member) -> None:
+        if group in self.companies:
+            self.companies[group].enter(member.client)
+        super().enter(group, member)
+
+    def depart(self, group: str, client: str, reason: Reason) -> None:
+        if group in self.companies:
+            self.companies[group].depart(client)
+        super().depart(group, client, reason)
 
     def check_memory(self, now: float) -> None:
         """Nothing is kept for longer than it may be, all together no more than that."""

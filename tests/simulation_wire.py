@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -44,9 +44,38 @@ class SaidDelivered(msgspec.Struct, frozen=True):
     offset: int
 
 
+class SaidMember(msgspec.Struct, frozen=True):
+    client: str
+    user: str | None
+    info: dict[str, Any] | None
+    claimed: bool = False
+
+    @property
+    def member(self) -> SaidMember:
+        """Who it is."""
+        return SaidMember(self.client, self.user, self.info, self.claimed)
+
+
+class SaidMoved(SaidMember, frozen=True, kw_only=True):
+    was: str
+
+
+class SaidDeparture(msgspec.Struct, frozen=True):
+    client: str
+    reason: str
+
+
+class SaidPresence(msgspec.Struct, frozen=True):
+    """Who came to a group and who went."""
+
+    joined: tuple[SaidMember, ...] = ()
+    left: tuple[SaidDeparture, ...] = ()
+    moved: tuple[SaidMoved, ...] = ()
+
+
 class Said(msgspec.Struct, frozen=True):
     """A message (of a group, as far as the client is told), or that one was delivered which excludes the client, or of
-    a group's stream the beginning, a gap or the end."""
+    a group's stream the beginning, a gap or the end; or who is there."""
 
     group: str
     offset: int | None = None
@@ -55,6 +84,7 @@ class Said(msgspec.Struct, frozen=True):
     joined: SaidJoined | None = None
     left: SaidLeft | None = None
     delivered: SaidDelivered | None = None
+    presence: SaidPresence | str | None = None
     id: str | None = None  # of an event; None: it has none, or there are no ids
 
 
@@ -205,4 +235,5 @@ def _event(event: Event) -> Said | Echo | Closing:
             assert (event.name == "gap") == (said.gap is not None)
             assert (event.name == "leave") == (said.left is not None)
             assert (event.name == "delivered") == (said.delivered is not None)
+            assert (event.name == "presence") == (said.presence is not None)
             return msgspec.structs.replace(said, id=event.id or None)

@@ -15,7 +15,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulation_model import beginning
+from tests.simulation_membership import beginning
 from tests.simulation_truth import Recorded, RecordedUnkind, Truth
 from tests.test_told import running_hub
 from triocast import Connection, Draft, Gap, GapReason, Message, Position, Settings

@@ -29,10 +29,10 @@ struct options {
     int port, publish_port;
     int subscribers, stalled, at_once, receive_buffer;
     int publishers, window, payload;
-    bool by_websocket, sse, spread, step;
+    bool by_websocket, sse, json, spread, step;
     long messages, warmup, expect, first;
     double rate, seconds, patience;
-    const char *trace;
+    const char *trace, *record;
 };
 
 #define MAX_OF(a, b) ((size_t)(a) > (size_t)(b) ? (size_t)(a) : (size_t)(b))
@@ -125,6 +125,8 @@ void record(struct histogram *into, uint64_t nanoseconds);
 double quantile(const struct histogram *of, double q);
 void trace(int64_t sent, int64_t latency);
 void write_trace(void);
+void take_down(int index, const char *data, size_t length, int64_t at);
+void write_down(void);
 void report(bool complete, int64_t cpu);
 
 #endif

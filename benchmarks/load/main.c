@@ -163,6 +163,7 @@ int main(int count, char **words)
                !counters.lost && !counters.closed;
     cpu = cpu_used() - cpu;
     write_trace();
+    write_down();
     report(complete, cpu);
     wait_for_line();
     return complete ? 0 : 1;

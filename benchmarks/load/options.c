@@ -26,6 +26,7 @@ static const char usage[] =
     "usage: load --port N [options]\n"
     "  --host ADDRESS --path PATH             where subscribers connect\n"
     "  --sse                                  for server-sent events over HTTP/1.1, instead of by WebSocket\n"
+    "  --json                                 messages come in JSON, among other things that are not counted\n"
     "  --publish-port N --publish-path PATH   where publishers POST (the port is --port if not given)\n"
     "  --spread                               every other subscriber and publisher takes the other port\n"
     "  --header 'Name: value'                 on every handshake and publish; repeatable\n"
@@ -39,6 +40,7 @@ static const char usage[] =
     "  --warmup N                             messages before that, not measured\n"
     "  --expect N --first N                   messages that subscribers are given first, and the number of the first\n"
     "  --trace FILE                           write when each delivered message was due, and how long it took\n"
+    "  --record FILE                          write all that subscribers are sent after the warm-up, and when\n"
     "  --patience S                           give up when nothing has moved for so long\n"
     "  --step                                 wait for a line on standard input after each phase\n"
     "SIGUSR1 ends publishing as if the time were up.\n";
@@ -61,7 +63,8 @@ static void read_words(int count, char **words)
         {"messages", 1, 0, 'm'},     {"seconds", 1, 0, 't'},        {"warmup", 1, 0, 'g'},
         {"patience", 1, 0, 'z'},     {"step", 0, 0, 'e'},           {"sse", 0, 0, 'E'},
         {"rate", 1, 0, 'R'},         {"expect", 1, 0, 'x'},         {"first", 1, 0, 'y'},
-        {"trace", 1, 0, 'T'},        {"spread", 0, 0, 'S'},         {0, 0, 0, 0},
+        {"trace", 1, 0, 'T'},        {"spread", 0, 0, 'S'},         {"json", 0, 0, 'j'},
+        {"record", 1, 0, 'D'},       {0, 0, 0, 0},
     };
     int letter;
     while ((letter = getopt_long(count, words, "", known, 0)) != -1) {
@@ -91,6 +94,8 @@ static void read_words(int count, char **words)
         case 'x': options.expect = atol(optarg); break;
         case 'y': options.first = atol(optarg); break;
         case 'S': options.spread = true; break;
+        case 'j': options.json = true; break;
+        case 'D': options.record = optarg; break;
         case 'T': options.trace = optarg; break;
         default: fputs(usage, stderr); exit(2);
         }
@@ -120,6 +125,7 @@ void parse_options(int count, char **words)
     check(options.payload >= STAMP, "--payload is at least 40: it holds when, who and which");
     check(!options.by_websocket || options.publishers <= options.subscribers, "each publisher subscribes too");
     check(!options.by_websocket || !(options.sse || options.rate > 0), "--by-websocket has no --sse and no --rate");
+    check(!options.json || !(options.sse || options.by_websocket), "--json is for a WebSocket that only listens");
     check(options.expect >= 0 && options.first >= 0, "there are no negative messages");
     server.sin_family = publish_server.sin_family = AF_INET;
     check(inet_pton(AF_INET, options.host, &server.sin_addr) == 1, "--host is an IPv4 address");

@@ -13,7 +13,7 @@
 static void write_stamp(char *at, bool measured, int64_t when, int publisher, uint32_t count)
 {
     char stamp[STAMP + 16];
-    snprintf(stamp, sizeof stamp, "%c%019lldP%03dS%010u    ", measured ? 'T' : 'W', (long long)when, publisher, count);
+    snprintf(stamp, sizeof stamp, "%c%019lldP%03dS%010u     ", measured ? 'T' : 'W', (long long)when, publisher, count);
     memcpy(at, stamp, STAMP);
 }
 

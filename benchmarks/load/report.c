@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Values below 128 have a bucket each; from there, 128 buckets for each power of two. */
 static int bucket(uint64_t value)
@@ -57,6 +58,31 @@ void write_trace(void)
     if (!options.trace) return;
     FILE *file = fopen(options.trace, "wb");
     if (!file || fwrite(traced, sizeof *traced, traces, file) != traces || fclose(file)) fail("cannot write the trace");
+}
+
+static char *down;
+static size_t down_length, down_room;
+
+/* Keep what a subscriber was sent: when, who, how many bytes, and these. */
+void take_down(int index, const char *data, size_t length, int64_t at)
+{
+    if (!options.record || !counters.started) return;
+    int64_t head[3] = {at, index, (int64_t)length};
+    while (down_room - down_length < sizeof head + length) {
+        down_room = down_room ? 2 * down_room : 1 << 20;
+        down = realloc(down, down_room);
+        if (!down) fail("no memory");
+    }
+    memcpy(down + down_length, head, sizeof head);
+    memcpy(down + down_length + sizeof head, data, length);
+    down_length += sizeof head + length;
+}
+
+void write_down(void)
+{
+    if (!options.record) return;
+    FILE *file = fopen(options.record, "wb");
+    if (!file || fwrite(down, 1, down_length, file) != down_length || fclose(file)) fail("cannot write the record");
 }
 
 static bool one_order(void)

@@ -63,6 +63,17 @@ void message(int index, struct subscriber *one, const char *payload, int64_t at)
     if (options.by_websocket && publisher == index) published(index);
 }
 
+/* The same of a JSON object, of which a message is one member; others say something else. */
+static void json_message(int index, struct subscriber *one, const char *object, int64_t at)
+{
+    static const char before[] = "\"data\":\"", after[] = "\"}";
+    const char *found = memmem(object, (size_t)one->kept_length, before, sizeof before - 1);
+    if (!found) return;
+    found += sizeof before - 1;
+    one->size -= (uint64_t)(found - object) + sizeof after - 1;
+    message(index, one, found, at);
+}
+
 void gone(struct subscriber *one)
 {
     epoll_ctl(poller, EPOLL_CTL_DEL, one->fd, 0);
@@ -101,7 +112,8 @@ static void frame_ended(int index, struct subscriber *one, int64_t at)
     one->in_payload = false;
     if (one->opcode == PING) pong(one);
     else if (one->opcode == CLOSE) gone(one);
-    else if (one->opcode <= BINARY && one->head[0] & 0x80) message(index, one, one->kept, at);
+    else if (one->opcode <= BINARY && one->head[0] & 0x80)
+        (options.json ? json_message : message)(index, one, one->kept, at);
 }
 
 /* Keep the start of a payload or of a line. */
@@ -141,5 +153,7 @@ void read_subscriber(int index)
         gone(one);
         return;
     }
-    (options.sse ? read_events : read_frames)(index, one, data, (size_t)length, now());
+    int64_t at = now();
+    take_down(index, data, (size_t)length, at);
+    (options.sse ? read_events : read_frames)(index, one, data, (size_t)length, at);
 }

@@ -15,15 +15,23 @@ from triocast.core.wire import Format, Told
 from triocast.subscription import Stream
 
 SLICE = 128  # members served between two looks at the clock
+SMALL_SLICE = 8  # the same of a gentle round, one frame of which may be as large as a write
 _Stream = TypeVar("_Stream", bound=Stream)
 
 ROUND = 0.005  # seconds a round works before others get a turn; a slower event loop is felt by every client
+# The same of a gentle round. A message needs some eight turns from its publisher to its clients, and the round of it
+# should not be kept waiting by something in which nobody is in a hurry.
+GENTLE_ROUND = 0.0005
 
 
 class Lanes(Generic[_Stream]):
-    """Parked streams of one kind. One lane a format, because the members of a lane are written the same bytes."""
+    """Parked streams of one kind. One lane a format, because the members of a lane are written the same bytes.
 
-    def __init__(self) -> None:
+    Rounds of `gentle` ones give others many more turns.
+    """
+
+    def __init__(self, *, gentle: bool = False) -> None:
+        self._slice, self._round = (SMALL_SLICE, GENTLE_ROUND) if gentle else (SLICE, ROUND)
         self._lanes: dict[Format, dict[_Stream, None]] = {}  # dicts, not sets: the same order in every run
         self.busy: dict[_Stream, None] = {}
         """Members that have something to take, or are writing it."""
@@ -65,19 +73,19 @@ class Lanes(Generic[_Stream]):
 
         Who came meanwhile has them already; who left gets nothing.
         """
-        until = trio.current_time() + ROUND
+        until = trio.current_time() + self._round
         served = 0
         with_gap = any(isinstance(entry, Gap) for entry in entries)  # what it means to a member, its follower knows
         for form, lane in list(self._lanes.items()):
             data = b"".join(map(form.frame, entries)) if len(entries) > 1 else form.frame(entries[0])
-            for members in _slices(list(lane)):
+            for members in _slices(list(lane), self._slice):
                 if with_gap:
                     self._wake_slice(lane, members, start)
                 else:
                     served += self._serve_slice(lane, members, start, top, data)
                 if trio.current_time() >= until:
                     await trio.lowlevel.checkpoint()
-                    until = trio.current_time() + ROUND
+                    until = trio.current_time() + self._round
         return served
 
     def _serve_slice(self, lane: dict[_Stream, None], members: list[_Stream], start: int, top: int, data: bytes) -> int:
@@ -122,6 +130,6 @@ class Lanes(Generic[_Stream]):
         member.follower.wake(member)
 
 
-def _slices(members: list[_Stream]) -> Iterator[list[_Stream]]:
-    for index in range(0, len(members), SLICE):
-        yield members[index : index + SLICE]
+def _slices(members: list[_Stream], size: int) -> Iterator[list[_Stream]]:
+    for index in range(0, len(members), size):
+        yield members[index : index + size]

@@ -65,7 +65,7 @@ class Watchers:
         self._arouse = arouse
         self.log = PresenceLog()
         self._watches: dict[Watch, None] = {}
-        self._lanes: Lanes[Watch] = Lanes()
+        self._lanes: Lanes[Watch] = Lanes(gentle=True)
         self._coming: deque[Presence] = deque()  # what was gathered and is not told yet
         self._telling = False  # not everybody may have come to the newest event
 

@@ -16,7 +16,8 @@ from triocast.core.wire.format import Presence
 EVENT_WEIGHT = 60 * 1024  # bytes of one event: a little less than one write, for what stands around it
 KEPT = 64  # events a reader may be behind: a minute of bursts, or hours of somebody coming now and then
 KEPT_WEIGHT = 256 * 1024  # bytes it may be behind; four of the largest
-_OVERHEAD = 48  # bytes of JSON around a connection
+_OVERHEAD = 40  # bytes of JSON around a connection; a thousand that are anonymous are one event
+_CLAIMED = 15  # and where it is said that the info is its own claim
 
 
 class PresenceLog:
@@ -118,7 +119,9 @@ def _pieces(changes: Iterable[_One]) -> Iterator[list[_One]]:
 def _weight(one: _One) -> int:
     match one:
         case Member():
-            return _OVERHEAD + len(one.client) + _length(one.user) + len(one.identity.info or b"")
+            who = one.identity
+            size = len(one.client) + _length(who.user) + len(who.info or b"")
+            return _OVERHEAD + size + (_CLAIMED if who.claimed else 0)
         case Moved():
             return _OVERHEAD + len(one.was) + _weight(one.member)
         case _:
