@@ -31,7 +31,8 @@ class Known:
 
     @property
     def weight(self) -> int:
-        return len(self.draft.data) + len((self.draft.key or "").encode()) + OVERHEAD
+        said = (self.draft.data, (self.draft.key or "").encode(), (self.draft.exclude or "").encode())
+        return sum(map(len, said)) + OVERHEAD
 
 
 @dataclass

@@ -292,6 +292,15 @@ async def test_history_is_full_with_exactly_as_many_bytes_as_it_may_have(scene: 
         assert len((await store.read(group, 0, 10)).messages) == count
 
 
+async def test_key_and_excluded_id_weigh_as_much_in_history_as_a_message_says(scene: Scene) -> None:
+    draft = Draft(Kind.TEXT, b"12345", "key", exclude="x" * 64)
+    for spare, count in [(0, 3), (-1, 2)]:
+        store, group = scene.store(history_bytes=3 * draft.weight + spare), f"g{spare}"
+        for _ in range(5):
+            await store.publish(group, draft)
+        assert len((await store.read(group, 0, 10)).messages) == count
+
+
 async def test_long_pages_are_without_holes_and_repeats(scene: Scene) -> None:
     store = scene.store(history_size=1000)
     await fill(store, "g", 300)

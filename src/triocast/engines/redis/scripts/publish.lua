@@ -68,7 +68,7 @@ if not epoch then
 end
 local offset = top + 1
 local message = epoch .. ' ' .. offset .. ' ' .. id .. ' ' .. ARGV[3] .. ' ' .. now .. ' ' .. ARGV[6] .. ' ' .. key .. data
-local total = weight + #data + #key + 64
+local total = weight + #data + #key + #ARGV[3] - 1 + 64 -- the letter of a kind weighs nothing, whom it excludes does
 redis.call('XADD', stream, offset .. '-0', 'm', message, 'w', weight)
 redis.call('HSET', meta, 'o', offset, 'i', id, 'w', total)
 
