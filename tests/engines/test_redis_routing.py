@@ -138,6 +138,22 @@ async def test_orders_reach_everybody_when_their_slot_has_moved(own_cluster: Clu
         assert (outcome.count, far.ended) == (1, True)
 
 
+async def test_who_followed_a_group_before_hears_nothing_more_and_disturbs_nobody(valkey: Server) -> None:
+    engine = engine_at(valkey.port, PATIENT)
+    async with running(engine):
+        inbox = Inbox(10)
+        before = engine._delivery.follow("g", Inbox(10))
+        await eventually(lambda: before.live)
+        after = engine._delivery.follow("g", inbox)
+        assert not before.live
+        await eventually(lambda: after.live)
+        engine._delivery.leave(before)
+        assert after.live
+        await publish_surely(engine, "g", Draft.of(1))
+        [item] = await inbox.take()
+        assert (item.offset if isinstance(item, Message | Recall) else None) == 1
+
+
 async def test_a_key_of_a_slot_that_is_moving_is_made_where_it_goes(own_cluster: Cluster) -> None:
     engine = engine_on(own_cluster)
     async with running(engine):
