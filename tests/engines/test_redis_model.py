@@ -24,7 +24,7 @@ from triocast.errors import IdempotencyConflict, TooManyKeys, UnexpectedPosition
 TTL = 250.0  # seconds; steps of time are hundreds, so that what the test itself takes matters to no message
 SIZE, BYTES, MAX_KEYS, IDEMPOTENCY_KEYS = 7, 900, 3, 4
 # What the stream keeps for processes that fell behind, small enough that a test gets beyond it.
-KEEP, YOUNG, HEAVY, EVERY, MOST = 10, 60.0, 2500, 4, 8
+KEEP, YOUNG, HEAVY, EVERY, MOST = 10, 60.0, 1200, 4, 8
 GROUPS = ["a", "a:b"]
 
 
