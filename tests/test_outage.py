@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -23,8 +24,9 @@ from triocast.errors import Close
 from triocast.hub import Hub
 from triocast.inbox import Inbox
 from triocast.meters import Eviction
-from triocast.outbound import LONGEST_PAUSE
-from triocast.testing import MemoryTransport
+from triocast.pauses import FIRST_PAUSE, LONGEST_PAUSE
+from triocast.source import Source
+from triocast.testing import MemoryTransport, run_seeded
 
 MANY = 600  # messages: three pages
 LONG: dict[str, Any] = {"history_size": 1000, "history_ttl": 3600.0}  # so that nothing expires while it is away
@@ -38,7 +40,14 @@ class DistantEngine(MemoryEngine):
         self.failure: EngineError | None = None
         self.closed = False
         self.asked: list[float] = []
+        self.asked_by: dict[str, list[float]] = {}  # when each group asked for what it has not heard of
         self.good = 0  # reads that still succeed
+
+    async def fetch(self, group: str, after: int, limit: int) -> Page:
+        if self.failure is not None:
+            self.asked_by.setdefault(group, []).append(trio.current_time())
+            raise self.failure
+        return await super().fetch(group, after, limit)
 
     async def read(self, group: str, after: int, limit: int) -> Page:
         if group == "g" and self.failure is not None:
@@ -131,6 +140,40 @@ async def test_questions_are_seldom_while_it_lasts_and_soon_again_later(hub: Hub
         engine.good, engine.asked[:] = 1, []
         await trio.sleep(LONGEST_PAUSE + 1)
         assert engine.asked[1] - engine.asked[0] <= 0.25
+
+
+def fetches(seed: int) -> dict[str, list[float]]:
+    """Let twenty groups ask for what they have not heard of, in vain for 100 s; returns when each of them asked."""
+
+    async def fetch() -> dict[str, list[float]]:
+        engine = DistantEngine(Settings())
+        engine.failure = EngineUnavailable("away")
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                source = Source(engine, f"g{number}", Settings())
+                nursery.start_soon(source.fetch, 0, 10)
+            await trio.sleep(100)
+            engine.failure = None
+            with trio.fail_after(LONGEST_PAUSE):
+                while nursery.child_tasks:
+                    await trio.sleep(0.01)
+        return engine.asked_by
+
+    return run_seeded(fetch, seed=seed)
+
+
+def test_groups_that_miss_messages_ask_ever_less_often_and_not_all_together() -> None:
+    asked = fetches(seed=1)
+    assert len(asked) == 20
+    for times in asked.values():
+        waits = [later - sooner for sooner, later in pairwise(times)]
+        assert waits[0] <= FIRST_PAUSE
+        assert LONGEST_PAUSE / 2 <= min(waits[10:]) <= max(waits) <= LONGEST_PAUSE
+    assert len({times[-1] for times in asked.values()}) == 20
+
+
+def test_a_seed_replays_the_pauses_too() -> None:
+    assert fetches(seed=1) == fetches(seed=1) != fetches(seed=2)
 
 
 async def test_who_leaves_or_goes_meanwhile_asks_no_more(hub: Hub, autojump_clock: Clock) -> None:

@@ -24,10 +24,11 @@ from triocast import (
 from triocast.connection import Connection, open_connection
 from triocast.core.identity import Identity
 from triocast.core.names import is_connection_id
+from triocast.core.presence import Reason
 from triocast.core.recovery import OLDEST
 from triocast.core.steering import Order, close_of
 from triocast.core.wire import JSON, RAW, Joined, Left
-from triocast.core.wire.format import Format
+from triocast.core.wire.format import Format, Presence
 from triocast.engines.memory import MemoryEngine
 from triocast.errors import FORCED, Close
 from triocast.hub import Hub
@@ -287,6 +288,43 @@ async def test_nobody_is_asked_about_what_can_be_no_connection(id_: str) -> None
     assert not is_connection_id(id_)
     async with running_hub(Unasked) as hub:
         assert await settled(hub, Order(GO, client=id_)) == 0
+
+
+@pytest.mark.parametrize("grace", [0.0, 60.0])
+async def test_who_is_parted_with_is_told_to_have_been_removed_at_once_whatever_the_grace(
+    grace: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    transport = MemoryTransport(JSON)
+
+    def left() -> list[tuple[str, Reason]]:
+        return [gone for told in transport.received if isinstance(told, Presence) for gone in told.left]
+
+    async with (
+        running_hub(presence_grace=grace) as hub,
+        open_connection(hub, transport, ["g"], presence=True, listed=False),
+    ):
+        async with (
+            client(hub, "g", "h", form=JSON, user="ann") as (ann, _),
+            client(hub, "g", user="bob") as (bob, _),
+            client(hub, "g", user="eve") as (eve, _),
+            client(hub, "g", user="zoe") as (zoe, _),
+        ):
+            orders = [
+                (ann, Order(FORCED, client=ann.id, group="g")),  # it stays connected, and is told
+                (bob, Order(FORCED, client=bob.id, group="g")),  # it has no room for that, and is closed
+                (eve, Order(FORCED, client=eve.id)),
+                (zoe, Order(FORCED, user="zoe")),
+            ]
+            for gone, (member, order) in enumerate(orders):
+                await trio.sleep(1)
+                assert len(left()) == gone
+                assert (await hub.order(order)).count == 1
+                listed = (await hub.members("g", None, 100)).members
+                assert {each.client for each in listed} == {each.id for each, _ in orders[gone + 1 :]}
+                await trio.sleep(0.1)  # news are gathered for half of that
+                assert left()[gone:] == [(member.id, Reason.REMOVED)]
+        await trio.sleep(100)
+        assert len(left()) == 4  # one leave for each, whatever became of its connection then
 
 
 async def test_the_library_parts_with_clients() -> None:

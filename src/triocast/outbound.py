@@ -6,7 +6,6 @@ It joins and leaves nothing; its connection does.
 from __future__ import annotations
 
 import logging
-import random
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Protocol
@@ -19,12 +18,10 @@ from triocast.core.wire import Joined, Left, Told
 from triocast.errors import CRASHED, MISSED, Close, EngineError, EngineUnavailable, UnknownOutcome
 from triocast.group import WRITE_BUDGET
 from triocast.meters import Eviction
+from triocast.pauses import FIRST_PAUSE, drawn, longer
 from triocast.subscription import Given, Subscription
 from triocast.transport import Transport
 from triocast.watchers import Watch
-
-FIRST_PAUSE = 0.25  # seconds until an engine that could not be reached is asked again for what a client missed
-LONGEST_PAUSE = 4.0  # seconds between two such questions: as many may wait as there are clients
 
 Ready = Subscription | Watch | Left
 """What can wait to be written."""
@@ -169,10 +166,8 @@ class Outbound:
         """Try again later; until then its other groups have their turn, and of this one its policy holds: who falls too
         far behind the live messages meanwhile is dealt with as if it did not read."""
         if isinstance(ready, Subscription) and ready.active and ready not in self._ready:
-            # Drawn: those who wait for an engine together should not all ask in the moment that it is back.
-            wait = random.uniform(self._pause / 2, self._pause)  # noqa: S311 - it spreads them, nothing more
-            self._later[ready] = trio.current_time() + wait
-            self._pause = min(LONGEST_PAUSE, self._pause * 2)
+            self._later[ready] = trio.current_time() + drawn(self._pause)
+            self._pause = longer(self._pause)
 
     async def _write_one(self, told: Told) -> None:
         async with self.turn:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from itertools import count
 from typing import TypeVar
 
 import trio
@@ -17,10 +16,9 @@ from triocast.core.message import Position
 from triocast.core.recovery import Join, Wish
 from triocast.engines import Engine, Page
 from triocast.errors import EngineUnavailable, UnknownOutcome
+from triocast.pauses import FIRST_PAUSE, drawn, longer
 from triocast.recovery import Recovery, plan_recovery
 from triocast.settings import GroupSettings
-
-ASK_AGAIN = 0.25  # seconds between two attempts, as long as the engine can't be reached
 
 logger = logging.getLogger("triocast.group")
 
@@ -53,11 +51,12 @@ class Source:
         return await self._patiently(partial(self.plan, wish, at))
 
     async def _patiently(self, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        for attempt in count():
+        pause = FIRST_PAUSE
+        while True:
             try:
                 return await ask()
             except (EngineUnavailable, UnknownOutcome) as error:
-                if not attempt:  # the engine says itself what is the matter, once for all groups
+                if pause == FIRST_PAUSE:  # the engine says itself what is the matter, once for all groups
                     logger.debug("waiting for the engine: %s", error, extra={"group": self._name})
-                await trio.sleep(ASK_AGAIN)
-        raise AssertionError("counting never ends")
+                await trio.sleep(drawn(pause))
+                pause = longer(pause)

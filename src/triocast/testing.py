@@ -182,17 +182,21 @@ async def simulate(app: QuartTrio) -> AsyncIterator[World]:
 def run_seeded(main: Callable[..., Awaitable[_T]], *args: object, seed: int) -> _T:
     """Run `main` on a virtual clock, tasks scheduled in an order that `seed` decides: the same run every time.
 
-    trio shuffles the order of tasks from a random source of its own; both are pinned while `main` runs.
+    trio shuffles the order of tasks from a random source of its own, and what is spread over time is drawn from that of
+    `random`; all three are pinned while `main` runs.
     """
     core = trio._core._run  # noqa: SLF001 - trio's documented way for hypothesis, not exported
     allowed, state = core._ALLOW_DETERMINISTIC_SCHEDULING, core._r.getstate()  # noqa: SLF001
     core._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc] # noqa: SLF001
     core._r.setstate(random.Random(seed).getstate())  # noqa: S311, SLF001 - a schedule, not a secret
+    drawn = random.getstate()
+    random.seed(seed)
     try:
         return trio.run(main, *args, clock=trio.testing.MockClock(autojump_threshold=0))
     finally:
         core._ALLOW_DETERMINISTIC_SCHEDULING = allowed  # type: ignore[misc] # noqa: SLF001
         core._r.setstate(state)  # noqa: SLF001
+        random.setstate(drawn)
 
 
 class MemoryTransport:

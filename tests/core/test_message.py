@@ -94,6 +94,12 @@ def test_a_message_weighs_payload_and_key_and_what_holds_them() -> None:
     assert message(data=b"12345", key="abc").weight == 5 + 3 + OVERHEAD
 
 
+def test_whom_a_message_excludes_weighs_too_before_and_after_it_has_a_position() -> None:
+    draft = Draft(Kind.TEXT, b"12345", "abc", exclude="someone")
+    assert draft.weight == 5 + 3 + 7 + OVERHEAD
+    assert Message("chat", "e", 7, draft.kind, draft.data, draft.key, draft.exclude).weight == draft.weight
+
+
 def test_a_position_is_written_epoch_colon_offset() -> None:
     assert message().position == Position("e", 7)
     assert str(message().position) == "e:7"

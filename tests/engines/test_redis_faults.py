@@ -12,7 +12,7 @@ import trio
 from tests.redis_engines import KEYS, PATIENT, SHORT, engine_at, eventually, publish_surely, running, seen, serving
 from tests.redis_proxy import Proxy, proxied
 from tests.redis_servers import Server
-from triocast import Draft, EngineUnavailable, GapReason, Message, UnknownOutcome
+from triocast import Draft, EngineUnavailable, GapReason, Kind, Message, Settings, UnknownOutcome
 from triocast.connection import open_connection
 from triocast.engines.redis import connection, feed, wire
 from triocast.engines.redis.engine import RedisEngine
@@ -51,6 +51,25 @@ async def test_an_outage_is_a_pause_and_everything_published_elsewhere_meanwhile
             assert seen(transport) == list(range(1, 301))
             await eventually(lambda: here.connected)
             assert (await hub.publish("g", Draft.of("again"))).offset == 301
+
+
+async def test_what_became_too_heavy_to_be_kept_for_a_process_that_was_away_is_a_gap(valkey: Server) -> None:
+    settings = Settings(history_size=0)
+    transport = MemoryTransport()
+    async with proxied(valkey.port) as proxy:
+        engine, other = engine_at(proxy.port, settings), engine_at(valkey.port, settings)
+        async with serving(engine) as hub, running(other), open_connection(hub, transport, ["g"]):
+            await publish_surely(other, "g", Draft.of("x"))
+            await eventually(lambda: seen(transport) == [1])
+            proxy.refusing = True
+            proxy.cut()
+            for _ in range(28):
+                await other.publish("g", Draft(Kind.BINARY, bytes(1_000_000)))
+            first = 29 + 1 - valkey.admin.xlen(KEYS.of("g").stream)
+            assert first > 2
+            proxy.mend()
+            await eventually(lambda: seen(transport)[-1] == 29)
+            assert seen(transport)[:3] == [1, (GapReason.LOST, 2, first - 1), first]
 
 
 async def test_connections_killed_while_many_publish_lose_nothing_acknowledged_and_double_nothing(

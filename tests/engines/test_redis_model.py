@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from hashlib import sha1
 
 import pytest
 import trio
@@ -15,11 +16,15 @@ from triocast import Draft, Kind, Position
 from triocast.core.message import OVERHEAD
 from triocast.core.recovery import Join
 from triocast.engines import Page
+from triocast.engines.redis import scripts
+from triocast.engines.redis.scripts import Script
 from triocast.engines.redis.store import Check, Head, Store
 from triocast.errors import IdempotencyConflict, TooManyKeys, UnexpectedPosition
 
 TTL = 250.0  # seconds; steps of time are hundreds, so that what the test itself takes matters to no message
 SIZE, BYTES, MAX_KEYS, IDEMPOTENCY_KEYS = 7, 900, 3, 4
+# What the stream keeps for processes that fell behind, small enough that a test gets beyond it.
+KEEP, YOUNG, HEAVY, EVERY, MOST = 10, 60.0, 1200, 4, 8
 GROUPS = ["a", "a:b"]
 
 
@@ -31,7 +36,8 @@ class Known:
 
     @property
     def weight(self) -> int:
-        return len(self.draft.data) + len((self.draft.key or "").encode()) + OVERHEAD
+        said = (self.draft.data, (self.draft.key or "").encode(), (self.draft.exclude or "").encode())
+        return sum(map(len, said)) + OVERHEAD
 
 
 @dataclass
@@ -54,6 +60,19 @@ class Model:
         self.values[draft.key] = known
         while len(self.values) > MAX_KEYS:
             del self.values[next(iter(self.values))]
+        if known.offset % EVERY == 0 and (known.offset > KEEP or self.weight_from(1) > HEAVY):
+            oldest = self.streamed()[:MOST]
+            self.trimmed += next((count for count, each in enumerate(oldest) if not self.goes(each)), len(oldest))
+
+    def goes(self, known: Known) -> bool:
+        """Whether neither a process that fell behind nor a reader of history is to have it any more."""
+        top, weight = len(self.published), self.weight_from(known.offset)
+        if known.offset == top or (weight < HEAVY and (known.offset > top - KEEP or known.age < YOUNG)):
+            return False
+        return known.offset <= top - SIZE or weight > BYTES or known.age >= TTL
+
+    def weight_from(self, offset: int) -> int:
+        return sum(known.weight for known in self.published[offset - 1 :])
 
     def streamed(self) -> list[Known]:
         return self.published[self.trimmed :]
@@ -248,8 +267,23 @@ class World:
         ]
 
 
+def smaller(script: Script) -> Script:
+    """Return the script with the bounds of the model."""
+    source = script._source
+    for name, theirs, ours in [(b"KEEP", b"1000", KEEP), (b"HEAVY", b"16 * 1024 * 1024", HEAVY)]:
+        before = b"local %b = %b -- " % (name, theirs)
+        assert source.count(before) == 1
+        source = source.replace(before, b"local %b = %d -- " % (name, ours))
+    made = Script(script.name)
+    made._source, made._digest = source, sha1(source, usedforsecurity=False).hexdigest().encode()
+    return made
+
+
 @pytest.mark.parametrize("where", ["valkey", "valkey_cluster", "debian_redis"])
-def test_a_group_on_a_server_does_whatever_a_plain_model_does(where: str, request: pytest.FixtureRequest) -> None:
+def test_a_group_on_a_server_does_whatever_a_plain_model_does(
+    where: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scripts, "PUBLISH", smaller(scripts.PUBLISH))
     server: Server | Cluster = request.getfixturevalue(where)
 
     @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])

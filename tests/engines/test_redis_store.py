@@ -292,6 +292,15 @@ async def test_history_is_full_with_exactly_as_many_bytes_as_it_may_have(scene: 
         assert len((await store.read(group, 0, 10)).messages) == count
 
 
+async def test_key_and_excluded_id_weigh_as_much_in_history_as_a_message_says(scene: Scene) -> None:
+    draft = Draft(Kind.TEXT, b"12345", "key", exclude="x" * 64)
+    for spare, count in [(0, 3), (-1, 2)]:
+        store, group = scene.store(history_bytes=3 * draft.weight + spare), f"g{spare}"
+        for _ in range(5):
+            await store.publish(group, draft)
+        assert len((await store.read(group, 0, 10)).messages) == count
+
+
 async def test_long_pages_are_without_holes_and_repeats(scene: Scene) -> None:
     store = scene.store(history_size=1000)
     await fill(store, "g", 300)
@@ -363,9 +372,38 @@ async def test_young_messages_go_once_they_weigh_too_much(scene: Scene) -> None:
     store = scene.store(history_size=0)
     admin, stream = scene.node("g").admin, KEYS.of("g").stream
     await flood(store, "g", 1400, size=20_000)  # 16 MiB are 836 of them
-    assert 1000 <= admin.xlen(stream) <= 1003
+    assert 836 <= admin.xlen(stream) <= 839
     await flood(store, "g", 3000)  # of light ones more fit
     assert 3000 <= admin.xlen(stream) <= 3840
+
+
+async def test_the_newest_messages_weigh_no_more_than_16_mib_and_a_trimming_takes_few(scene: Scene) -> None:
+    store = scene.store(history_size=0, max_message=2**20, max_lag_bytes=2**23)
+    admin, stream = scene.node("g").admin, KEYS.of("g").stream
+    held = []
+    for _ in range(40):
+        await store.publish("g", Draft(Kind.BINARY, bytes(2**20)))
+        held.append(admin.xlen(stream))
+    assert held[:15] == list(range(1, 16))
+    assert all(15 <= count <= 18 for count in held[15:])  # 16 and what each weighs besides are more
+    assert all(later >= earlier + 1 - 5 for earlier, later in pairwise(held))
+    assert offsets(await store.fetch("g", 0, 2))[0] == 41 - held[-1]
+
+
+async def test_a_message_that_is_too_heavy_by_itself_stays_until_the_next_comes(scene: Scene) -> None:
+    store = scene.store(history_size=0)
+    await fill(store, "g", 3)
+    await fill(store, "g", 1, size=17 * 2**20)
+    assert offsets(await store.fetch("g", 0, 10)) == [4]
+    await fill(store, "g", 4)
+    assert offsets(await store.fetch("g", 0, 10)) == [5, 6, 7, 8]
+
+
+async def test_what_is_of_history_stays_whatever_it_weighs(scene: Scene) -> None:
+    store = scene.store(history_size=30, history_bytes=2**25)
+    for _ in range(40):
+        await store.publish("g", Draft(Kind.BINARY, bytes(2**20)))
+    assert 30 <= scene.node("g").admin.xlen(KEYS.of("g").stream) <= 33
 
 
 @pytest.mark.parametrize(

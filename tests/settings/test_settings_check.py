@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from triocast import Triocast
+from triocast import Draft, Kind, Triocast
+from triocast.core.names import MAX_CONNECTION_ID, MAX_NAME
 from triocast.errors import SettingsError
 from triocast.settings import GroupSettings, Settings, addresses, check_exposure, check_made, load
 from triocast.settings.check import MESSAGE_OVERHEAD
@@ -42,6 +43,11 @@ def test_the_lag_must_hold_a_message_of_the_largest_size():
     assert load({"max_message": "1000", "max_lag_bytes": str(least)}).settings.max_lag_bytes == least
     message = told(max_message="1000", max_lag_bytes=str(least - 1))
     assert message.startswith(f"--max-lag-bytes: max_lag_bytes is {least - 1} and has to be at least {least}: ")
+
+
+def test_what_the_lag_must_hold_is_the_heaviest_message_there_can_be():
+    heaviest = Draft(Kind.BINARY, bytes(1000), "k" * MAX_NAME, exclude="i" * MAX_CONNECTION_ID)
+    assert heaviest.weight == 1000 + MESSAGE_OVERHEAD
 
 
 def test_a_larger_message_names_itself_if_the_lag_was_left_at_its_default():

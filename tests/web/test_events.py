@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from triocast import GroupSettings, Policy, Settings, Triocast
 from triocast.errors import InvalidPosition
 from triocast.event_request import MAX_EVENT_GROUPS
 from triocast.link.host import open_host
-from triocast.web import routes
+from triocast.web import query, routes
+from triocast.web.events import read_listening
 
 THERE = "Origin: https://there.example"
 NAMED = Settings(allowed_origins=("https://there.example",))
@@ -440,3 +442,18 @@ async def test_an_application_of_ones_own_gives_json_and_knows_no_other_format()
     assert push.events("a", format="json").listening.format == "json"
     with pytest.raises(ValueError, match="no such format: 'xml'; there are raw, json"):
         push.events("a", format="xml")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("read", [partial(read_listening, None), partial(read_listening, "a")])
+def test_what_is_asked_for_is_parsed_once(read: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = []
+    fields = query.fields
+
+    def counted(encoded: bytes) -> list[tuple[bytes, bytes]]:
+        parsed.append(encoded)
+        return fields(encoded)
+
+    monkeypatch.setattr(query, "fields", counted)
+    asked = read(b"group=a&since=0&strict=1", Settings())
+    assert (asked.groups, asked.strict) == (["a"], True)
+    assert len(parsed) == 1

@@ -103,6 +103,32 @@ async def test_a_member_is_removed_and_told_so() -> None:
         assert (status, body["error"]["code"]) == (400, "invalid_group_name")
 
 
+async def test_others_are_told_at_once_that_somebody_was_removed_though_who_leaves_has_a_grace(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with served(presence_grace=60.0) as world:
+        watcher = await world.connect("/ws/chat?format=json&presence=1")
+        (seer,) = connections(world)
+
+        async def left() -> Any:
+            while True:
+                told = msgspec.json.decode(await watcher.receive()).get("presence")
+                if isinstance(told, dict) and "left" in told:
+                    return told["left"]
+
+        for _ in range(3):
+            await world.connect("/ws/chat?format=json")
+        ann, bob, eve = (each.id for each in connections(world) if each is not seer)
+        begun = trio.current_time()
+        assert await delete(world, f"/groups/chat/members/{ann}") == (200, {"removed": 1})
+        assert await left() == [{"client": ann, "reason": "removed"}]
+        assert await delete(world, f"/connections/{bob}") == (200, {"closed": 1})
+        assert await left() == [{"client": bob, "reason": "removed"}]
+        assert await world.app.extensions["triocast"].disconnect(client=eve) == 1
+        assert await left() == [{"client": eve, "reason": "removed"}]
+        assert trio.current_time() - begun < 5
+
+
 @pytest.mark.parametrize("id_", ODD_IDS)
 async def test_ids_that_nobody_has_are_those_of_nobody(id_: str) -> None:
     async with served() as world:

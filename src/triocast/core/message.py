@@ -15,7 +15,7 @@ import msgspec
 from triocast.core.names import check_connection_id, check_idempotency_key
 from triocast.errors import InvalidMessage, MessageTooLarge
 
-OVERHEAD = 64  # what a message weighs beside its payload and key: roughly the objects that hold them
+OVERHEAD = 64  # what a message weighs beside what it says: roughly the objects that hold it
 
 _Encoded = TypeVar("_Encoded")
 
@@ -100,7 +100,7 @@ class Draft:
     @property
     def weight(self) -> int:
         """What the message will count in every bound in bytes."""
-        return len(self.data) + len(self.key or "") + OVERHEAD
+        return len(self.data) + len(self.key or "") + len(self.exclude or "") + OVERHEAD
 
     def check_size(self, max_message: int) -> None:
         """Raise `MessageTooLarge` if the payload has more than `max_message` bytes."""
@@ -151,8 +151,8 @@ class Message(Shared):
 
     @property
     def weight(self) -> int:
-        """What the message counts in every bound in bytes: payload + key + 64, whatever its formats."""
-        return len(self.data) + len(self.key or "") + OVERHEAD
+        """What the message counts in every bound in bytes: payload + key + excluded id + 64, whatever its formats."""
+        return len(self.data) + len(self.key or "") + len(self.exclude or "") + OVERHEAD
 
 
 class GapReason(Enum):

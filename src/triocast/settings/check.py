@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from triocast.core.message import OVERHEAD
+from triocast.core.names import MAX_CONNECTION_ID, MAX_NAME
 from triocast.core.overflow import Policy
 from triocast.errors import SettingsError
 from triocast.settings.address import Address, parse_address
@@ -20,9 +22,9 @@ from triocast.settings.engine import MEMORY, check_engine, is_memory
 from triocast.settings.model import GroupSettings, Settings
 from triocast.settings.redis_address import parse_redis_address
 
-# What a message of the largest size weighs against max_lag_bytes beside its payload: the fixed 64, and its
-# key, which is at most as long as a group's name.
-MESSAGE_OVERHEAD = 64 + 255
+# What a message of the largest size weighs against max_lag_bytes beside its payload: the fixed 64, its key, which is
+# at most as long as a group's name, and the id of the connection that it excludes.
+MESSAGE_OVERHEAD = OVERHEAD + MAX_NAME + MAX_CONNECTION_ID
 
 # As browsers send it: lower case, no path. Any scheme, since packaged apps have their own
 # (capacitor://localhost).

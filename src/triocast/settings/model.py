@@ -59,7 +59,10 @@ class GroupSettings:
     ] = 1024
     max_lag_bytes: Annotated[
         Count,
-        Meta(description="bytes a client may be behind (payload + key + 64 each); four messages of the largest size"),
+        Meta(
+            description="bytes a client may be behind (payload + key + excluded id + 64 each); four messages of the "
+            "largest size"
+        ),
     ] = 4 * MIB
     block_timeout: Annotated[
         Seconds,

@@ -16,7 +16,6 @@ from triocast.core.positions import parse_since
 from triocast.core.wire import FORMATS, FormatName
 from triocast.errors import InvalidGroupName, InvalidIdentity, InvalidPosition
 from triocast.settings import Settings
-from triocast.web import query
 
 # `core.names.RULE` is longer than a close frame's reason may be.
 BAD_NAME = "not a group name: it has 1 to 255 printable ASCII characters without space / * & { }"
@@ -29,12 +28,15 @@ BAD_INFO = f"{INFO_RULE}, given once"
 BAD_PRESENCE = "presence is 1 or 0, given once"
 NO_PRESENCE = "who is there is not told: presence is off for this group"
 USUAL = {"format": "raw", "strict": "0", "presence": "0"}
+Said = Mapping[str, Sequence[str]]
+"""Values by name, as `query.all_texts` gives them."""
+
 MAX_DIGITS = 9  # of `last`; more messages than that nobody keeps
 
 
-def read_asked(group: str | None, query_string: bytes, settings: Settings) -> Listening | str:
-    """Return what is asked for, or why that can't be. `group` is the path's; None if the query names the groups."""
-    said = query.all_texts(query_string)
+def read_asked(group: str | None, said: Said, settings: Settings) -> Listening | str:
+    """Return what is asked for, or why that can't be. `said` are the fields of the query; `group` is the path's, None
+    if the query names the groups."""
     asked = said.get("group", []) if group is None else [group] if group else []
     form, strict, presence = (said.get(name, [usual]) for name, usual in USUAL.items())
     since = _since(asked, said.get("since", []))

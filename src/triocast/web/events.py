@@ -71,13 +71,14 @@ def read_listening(group: str | None, query_string: bytes, settings: Settings) -
 
     Raises `TooManyGroups`, `InvalidGroupName`, `PresenceOff`, and `BadRequest` for what else is wrong.
     """
-    groups = query.texts(query_string, "group") if group is None else [group]
+    said = query.all_texts(query_string)
+    groups = said.get("group", []) if group is None else [group]
     if not any(groups):
         raise BadRequest(NO_GROUP)
     check_count(list(dict.fromkeys(groups)), settings)
     for name in groups:
         check_group_name(name)
-    asked = read_asked(group, query_string, settings)
+    asked = read_asked(group, said, settings)
     if asked is NO_PRESENCE:
         raise PresenceOff(next(name for name in groups if not settings.for_group(name).presence))
     if isinstance(asked, str):

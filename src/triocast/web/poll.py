@@ -6,7 +6,7 @@ It reads what a client asks for; what the client is then answered is its connect
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from quart import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest
@@ -77,15 +77,15 @@ def read_polling(group: str | None, query_string: bytes, settings: Settings) -> 
     if not group:
         raise BadRequest(NO_GROUP)
     check_group_name(group)
-    asked = read_asked(group, query_string, settings)
+    said = query.all_texts(query_string)
+    asked = read_asked(group, said, settings)
     if isinstance(asked, str):
         raise BadRequest(asked)
     limit = asked_limit(query_string, LIMIT, MAX_LIMIT)
-    return Polling(group, asked.since.get(group), asked.last, _wait(query_string), limit)
+    return Polling(group, asked.since.get(group), asked.last, _wait(said.get("wait", [str(WAIT)])), limit)
 
 
-def _wait(query_string: bytes) -> float:
-    texts = query.texts(query_string, "wait") or [str(WAIT)]
+def _wait(texts: Sequence[str]) -> float:
     if len(texts) > 1 or not SECONDS.fullmatch(texts[0]) or float(texts[0]) > MAX_WAIT:
         raise BadRequest(BAD_WAIT)
     return float(texts[0])

@@ -18,6 +18,7 @@ from triocast.core.message import Draft, Position
 from triocast.core.wire import FORMATS
 from triocast.errors import POLICY, TOO_BIG, TOO_SLOW, MessageTooLarge, Overloaded
 from triocast.extension import Triocast
+from triocast.web import query
 from triocast.web.asking import read_asked
 from triocast.web.errors import answer_errors_with_json
 from triocast.web.names import GROUP, know_group_names
@@ -57,7 +58,7 @@ class Connect(Protocol):
 
 async def serve(push: Triocast, connect: Connect, group: str | None, query_string: bytes) -> None:
     """Serve the WebSocket at `/ws/<group>`, or at `/ws` if `group` is None; the one way, whatever dispatched it."""
-    asked = read_asked(group, query_string, push.settings)
+    asked = read_asked(group, query.all_texts(query_string), push.settings)
     if not isinstance(asked, str) and asked.presence and not FORMATS[asked.format].greets:
         asked = PAYLOADS_ONLY
     if isinstance(asked, str):

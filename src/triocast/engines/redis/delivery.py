@@ -61,7 +61,7 @@ class Delivery:
         """Begin to follow a group, in place of who followed it before."""
         before = self._follows.get(group)
         if before is not None:
-            self._places.pop(before, None)
+            self._take_off(before)
         follow = self._follows[group] = Follow(group, self._keys.of(group), inbox)
         self._place(follow)
         return follow
@@ -70,9 +70,7 @@ class Delivery:
         """End it; a group that was begun again meanwhile stays."""
         if self._follows.get(follow.group) is follow:
             del self._follows[follow.group]
-        feed = self._places.pop(follow, None)
-        if feed is not None:
-            feed.remove(follow)
+        self._take_off(follow)
 
     async def beginning(self, follow: Follow) -> Position:
         """Wait until everything is heard that is published from the returned position on.
@@ -108,15 +106,17 @@ class Delivery:
         """Put it on the feed of the server that has it; none while that is not known."""
         wire = self._router.wire_of(heard.partition)
         feed = None if wire is None else self._feeds.get(wire)
-        before = self._places.get(heard)
-        if feed is before:
+        if feed is self._places.get(heard):
             return
-        if before is not None:
-            before.remove(heard)
-            del self._places[heard]
+        self._take_off(heard)
         if feed is not None:
             self._places[heard] = feed
             feed.add(heard)
+
+    def _take_off(self, heard: Heard) -> None:
+        feed = self._places.pop(heard, None)
+        if feed is not None:
+            feed.remove(heard)
 
 
 async def _run_in(scope: trio.CancelScope, feed: Feed) -> None:

@@ -7,9 +7,9 @@
 -- Returns {0, epoch, offset, subscribers, behind}; {1, the same of the first time}; {2}: the record is of another
 -- message; {3}: there are too many records; {4, epoch, offset}: the group is there, where it was not expected to be.
 
-local KEEP = 1000 -- messages a process may be behind in any case
-local YOUNG = 60000 -- ms for which more than these stay ...
-local HEAVY = 16 * 1024 * 1024 -- ... bytes, as long as the stream weighs no more
+local KEEP = 1000 -- messages a process may be behind ...
+local YOUNG = 60000 -- ... or all of so many ms ...
+local HEAVY = 16 * 1024 * 1024 -- ... as long as they weigh less than so many bytes; what is of history stays besides
 local EVERY, LEAST, MOST, LOOK = 4, 5, 8, 65536 -- every 4th message trims it: 5 go, or up to 8 of some 64 KiB
 local RECORD = 300000 -- ms an idempotency record stays
 local ALIVE = 3000 -- ms after which a process that reports nothing counts no more
@@ -68,7 +68,7 @@ if not epoch then
 end
 local offset = top + 1
 local message = epoch .. ' ' .. offset .. ' ' .. id .. ' ' .. ARGV[3] .. ' ' .. now .. ' ' .. ARGV[6] .. ' ' .. key .. data
-local total = weight + #data + #key + 64
+local total = weight + #data + #key + #ARGV[3] - 1 + 64 -- the letter of a kind weighs nothing, whom it excludes does
 redis.call('XADD', stream, offset .. '-0', 'm', message, 'w', weight)
 redis.call('HSET', meta, 'o', offset, 'i', id, 'w', total)
 
@@ -95,18 +95,18 @@ end
 
 local function goes(entry)
   local at = tonumber(string.match(entry[1], '^%d+'))
-  if at > offset - KEEP then
+  if at == offset then
     return false
   end
   local time = tonumber(string.match(entry[2][2], '^%S+ %S+ %S+ %S+ (%d+)'))
   local since = total - tonumber(entry[2][4]) -- what the stream weighs from this entry on
-  if time > now - YOUNG and since < HEAVY then
+  if since < HEAVY and (at > offset - KEEP or time > now - YOUNG) then
     return false
   end
   return at <= offset - term(2) or since > term(3) or time <= now - term(4)
 end
 
-if offset > KEEP and offset % EVERY == 0 then
+if (offset > KEEP or total > HEAVY) and offset % EVERY == 0 then
   local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)
   if first[1] and goes(first[1]) then
     local at = tonumber(string.match(first[1][1], '^%d+'))
