@@ -353,6 +353,7 @@ def test_the_public_names_are_these() -> None:
             "InvalidGroupName",
             "InvalidIdempotencyKey",
             "InvalidIdentity",
+            "InvalidKey",
             "InvalidMessage",
             "InvalidPosition",
             "Happening",

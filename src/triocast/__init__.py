@@ -23,6 +23,7 @@ from triocast.errors import InvalidConnectionId as InvalidConnectionId
 from triocast.errors import InvalidGroupName as InvalidGroupName
 from triocast.errors import InvalidIdempotencyKey as InvalidIdempotencyKey
 from triocast.errors import InvalidIdentity as InvalidIdentity
+from triocast.errors import InvalidKey as InvalidKey
 from triocast.errors import InvalidMessage as InvalidMessage
 from triocast.errors import InvalidPosition as InvalidPosition
 from triocast.errors import MessageTooLarge as MessageTooLarge

@@ -46,6 +46,13 @@ class InvalidPosition(TriocastError, ValueError):
     status = 400
 
 
+class InvalidKey(TriocastError, ValueError):
+    """The text can't say what a message supersedes; nothing was published."""
+
+    code = "invalid_key"
+    status = 400
+
+
 class InvalidIdempotencyKey(TriocastError, ValueError):
     """The text can't be an idempotency key; nothing was published."""
 

@@ -161,7 +161,8 @@ class Hub:
         """End a membership; the last one ends its group."""
         group, client = subscription.group, subscription.follower.id
         group.leave(subscription)
-        if group.member(client) is None:  # it may have left while it joined, and joined anew meanwhile
+        listed = subscription.follower.member is not None
+        if listed and group.member(client) is None:  # else it left while it joined, and joined anew meanwhile
             self.engine.depart(group.name, client, reason)
         self._retire_unused(group)
 

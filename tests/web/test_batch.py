@@ -154,7 +154,6 @@ async def test_items_have_the_options_that_a_publish_has() -> None:
         ({"group": "a", "b64data": None}, "a", "b64data is not base64"),
         ({"group": "a", "data": 1, "Key": "x", "ttl": 7}, "a", "no 'Key', 'ttl': its fields are group, groups, data"),
         ({"group": "a", "data": 1, "x" * 99: 1}, "a", f"an item has no '{'x' * 37}...'"),
-        ({"group": "a", "data": 1, "key": ""}, "a", "1 to 255 bytes"),
         ({"group": "a", "data": 1, "key": 7}, "a", "1 to 255 bytes, given once, as a string"),
         ({"group": "a", "data": 1, "expected": 0}, "a", "EPOCH:OFFSET"),
         ({"group": "a", "data": 1, "exclude": ["b"]}, "a", "exclude is the id of the one connection"),
@@ -173,6 +172,7 @@ async def test_what_is_wrong_with_an_item_is_said_in_its_place_and_the_others_ar
 @pytest.mark.parametrize(
     ("option", "code"),
     [
+        ({"key": ""}, "invalid_key"),
         ({"idempotency_key": "a b"}, "invalid_idempotency_key"),
         ({"exclude": "a b"}, "invalid_connection_id"),
         ({"expected": "7"}, "invalid_position"),
@@ -432,13 +432,15 @@ async def test_over_a_socket_it_is_the_same_and_hostile_clients_end_nothing() ->
         ("expected=7", "invalid_position"),
         ("expected=e:x", "invalid_position"),
         ("expected=0&expected=0", "bad_request"),
-        ("key=", "bad_request"),
+        ("key=", "invalid_key"),
+        ("expcted=0", "bad_request"),
+        ("idempotency-key=k", "bad_request"),
     ],
 )
 async def test_a_wrong_option_of_an_address_is_400_with_a_sentence(query: str, code: str) -> None:
     async with serving() as world:
-        for method in (world.http.post, world.http.get):
-            response = await method(f"/publish/a?msg=x&{query}")
+        for method, message in ((world.http.post, ""), (world.http.get, "msg=x&")):
+            response = await method(f"/publish/a?{message}{query}")
             error = (await response.get_json())["error"]
             assert (response.status_code, error["code"]) == (400, code)
             assert len(error["message"]) > 20

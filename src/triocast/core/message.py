@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from triocast.core.names import check_connection_id, check_idempotency_key
+from triocast.core.names import check_connection_id, check_idempotency_key, check_key
 from triocast.errors import InvalidMessage, MessageTooLarge
 
 OVERHEAD = 64  # what a message weighs beside what it says: roughly the objects that hold it
@@ -73,7 +73,8 @@ class Draft:
         """Make a draft of a Python value: `str` is text, `bytes` is binary, the rest becomes json.
 
         A draft is checked, since a group must not fail on it later, and keeps of its options those that are not given.
-        Raises `InvalidMessage` for what neither UTF-8 nor JSON can say, `InvalidIdempotencyKey`, `InvalidConnectionId`.
+        Raises `InvalidMessage` for what neither UTF-8 nor JSON can say, `InvalidKey`, `InvalidIdempotencyKey`,
+        `InvalidConnectionId`.
         """
         if isinstance(value, Draft):
             kind, data = value.kind, _checked(value.kind, value.data)
@@ -83,6 +84,8 @@ class Draft:
             expected = value.expected if expected is None else expected
         else:
             kind, data = _payload(value)
+        if key is not None:
+            check_key(key)
         if idempotency_key is not None:
             check_idempotency_key(idempotency_key)
         if exclude is not None:

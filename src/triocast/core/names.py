@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 
-from triocast.errors import InvalidConnectionId, InvalidGroupName, InvalidIdempotencyKey
+from triocast.errors import InvalidConnectionId, InvalidGroupName, InvalidIdempotencyKey, InvalidKey
 
 MAX_NAME = 255  # the limit that Centrifuge SDKs know; a name is also a metric's exemplar and a log field
 RULE = (
     "a group name has 1 to 255 printable ASCII characters without space, '/', '*', '&', '{' and '}'; "
     "what stands before its first ':' is its namespace"
 )
+
+MAX_KEY = 255  # bytes; as long as a group's name may be
+KEY_RULE = f"a key names what the message supersedes, in 1 to {MAX_KEY} bytes of UTF-8"
 
 MAX_IDEMPOTENCY_KEY = 255  # characters; a UUID has 36, a digest in hexadecimal 64 or 128
 # Without spaces, so that a plus sign that a query turned into one is noticed, and not a key of its own.
@@ -33,6 +36,20 @@ def check_group_name(name: str) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name) or not _FORBIDDEN.isdisjoint(name):
         raise InvalidGroupName(f"{_shown(name)} is not a group name: {RULE}")
     return name
+
+
+def check_key(key: str) -> str:
+    """Return `key` if it may name what a message supersedes.
+
+    Raises `InvalidKey`, whose message quotes the rule.
+    """
+    try:
+        size = len(key.encode()) if isinstance(key, str) else 0
+    except UnicodeEncodeError:
+        size = 0
+    if not 1 <= size <= MAX_KEY:
+        raise InvalidKey(f"{_shown(key)} is not a key: {KEY_RULE}")
+    return key
 
 
 def check_idempotency_key(key: str) -> str:

@@ -10,11 +10,9 @@ from typing import Any
 
 from werkzeug.exceptions import BadRequest
 
-from triocast.core.names import check_connection_id, check_idempotency_key
+from triocast.core.names import MAX_KEY, check_connection_id, check_idempotency_key, check_key
 from triocast.core.positions import parse_since
 from triocast.web import query
-
-MAX_KEY = 255  # bytes; as long as a group's name may be
 
 OPTIONS: Mapping[str, str] = {
     "key": f"key names what the message supersedes: 1 to {MAX_KEY} bytes, given once",
@@ -25,11 +23,18 @@ OPTIONS: Mapping[str, str] = {
 """What can be said, and how it is said right."""
 
 
-def asked_options(query_string: bytes) -> dict[str, str]:
-    """Return the options that a query has. Raises `BadRequest` for one that is given twice."""
+def asked_options(query_string: bytes, *beside: str) -> dict[str, str]:
+    """Return the options that a query has; `beside` are names of other things in it.
+
+    Raises `BadRequest` for one that is given twice, and for a name that is none: misspelt, `expected` would publish
+    whatever has come meanwhile, and `idempotency_key` twice.
+    """
     if not query_string:
         return {}
     asked = query.all_texts(query_string)
+    unknown = next((name for name in asked if name not in OPTIONS and name not in beside), None)
+    if unknown is not None:
+        raise BadRequest(f"no such option: {unknown[:40]!r}; there are {', '.join(OPTIONS)}")
     for name, rule in OPTIONS.items():
         if len(asked.get(name, ())) > 1:
             raise BadRequest(rule)
@@ -39,19 +44,13 @@ def asked_options(query_string: bytes) -> dict[str, str]:
 def checked_options(options: Mapping[str, str]) -> dict[str, Any]:
     """Return the fields of a `Draft` that options mean; those that are not there are left as they are.
 
-    Raises `BadRequest`, `InvalidIdempotencyKey`, `InvalidConnectionId` and `InvalidPosition`.
+    Raises `InvalidKey`, `InvalidIdempotencyKey`, `InvalidConnectionId` and `InvalidPosition`.
     """
     return {name: _READERS[name](text) for name, text in options.items()}
 
 
-def _key(text: str) -> str:
-    if not 1 <= len(text.encode()) <= MAX_KEY:
-        raise BadRequest(OPTIONS["key"])
-    return text
-
-
 _READERS: Mapping[str, Callable[[str], object]] = {
-    "key": _key,
+    "key": check_key,
     "idempotency_key": check_idempotency_key,
     "exclude": check_connection_id,
     "expected": parse_since,

@@ -20,9 +20,13 @@ from triocast.web.errors import answer_errors_with_json
 from triocast.web.guard import caller, denied, lock
 from triocast.web.names import GROUP, know_group_names
 from triocast.web.options import asked_options, checked_options
-from triocast.web.payload import from_body, from_query
+from triocast.web.payload import FIELD, from_body, from_query
 
 LONG_BODY = 64 * 1024  # bytes that are decoded in a thread: more would hold up the event loop
+
+
+_BESIDE = {"GET": (FIELD,), "HEAD": (FIELD,)}
+"""What is in the query of a request of that method beside options."""
 
 
 class Denied(Exception):
@@ -43,7 +47,7 @@ async def publish(push: Triocast, scope: Any, group: str, body: Callable[[], Awa
     if denial is not None:
         raise Denied(denial)
     check_group_name(group)
-    options = checked_options(asked_options(scope["query_string"]))
+    options = checked_options(asked_options(scope["query_string"], *_BESIDE.get(scope["method"], ())))
     draft = await _draft(scope, body)
     if options:
         draft = replace(draft, **options)
