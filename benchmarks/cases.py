@@ -332,8 +332,8 @@ CASES = (
         name="joins-no-presence",
         title="What presence costs those who do not ask for it",
         what="Two servers, one as it is by default, one with `--no-presence`, which keeps no members: by turns, 1,000 "
-        "clients join and are sent messages of 64 bytes by one HTTP publisher, six times each; nobody asks for "
-        "presence.",
+        "clients join and are sent messages of 64 bytes by one HTTP publisher; nobody asks for presence. "
+        "Three pairs of servers, two turns each.",
         load=replace(_THOUSAND, seconds=2.0),
         way=Way.AGAINST,
         against=("--no-presence",),

@@ -277,7 +277,8 @@ class Simulation:
                 async with life.open(hub, groups) as life.connection:
                     life.view.id = life.connection.id
                     self.open[life.connection.id] = life
-                    life.note_opened(groups)
+                    if not life.connection.ended:  # by lagging, before all its groups were joined
+                        life.note_opened(groups)
                     await Course(self, life, life.connection).run()
             around.cancel_scope.cancel()
 
