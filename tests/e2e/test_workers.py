@@ -141,6 +141,27 @@ async def test_workers_leave_when_their_supervisor_is_killed() -> None:
         assert not house.parent.exists()
 
 
+async def test_what_a_server_left_that_was_killed_is_removed_by_the_next_but_not_under_its_orphans(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="h-") as place:
+        monkeypatch.setenv("TMPDIR", place)
+        async with supervisor(ELSEWHERE, "grace=3600", module=STUBBORN) as program:
+            await program.wait_for("is listening on")
+            (house,) = Path(place).glob("triocast-*/roster.json")
+            pids = [Crew(program, 0).pid(number) for number in (1, 2)]
+            assert await program.end(signal.SIGKILL) == -signal.SIGKILL
+            async with crew(ELSEWHERE):
+                assert all(alive(pid) for pid in pids)
+                assert house.exists()
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            await wait_gone(*pids)
+        assert house.exists()
+        async with crew(ELSEWHERE):
+            assert not house.parent.exists()
+
+
 async def test_a_worker_that_does_not_leave_is_killed_after_the_grace_time() -> None:
     async with supervisor(ELSEWHERE, "grace=0.1", module=STUBBORN) as program:
         await program.wait_for("is listening on")

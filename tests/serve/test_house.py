@@ -3,11 +3,58 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from triocast.serve.house import House, open_house
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for temporary files of this test alone, with a short name."""
+    with tempfile.TemporaryDirectory(prefix="h-") as path:
+        monkeypatch.setattr(tempfile, "tempdir", path)
+        yield Path(path)
+
+
+def abandoned(path: Path) -> Path:
+    """Make what a server leaves that was killed."""
+    (path / "data").mkdir(parents=True)
+    path.chmod(0o700)
+    (path / "data" / "appendonly.aof").write_bytes(b"much")
+    House(path).write_roster({"1": "a.sock"})
+    return path
+
+
+def test_a_house_that_was_abandoned_is_removed_with_the_next_one_made(place: Path) -> None:
+    old = abandoned(place / "triocast-old")
+    with open_house() as house:
+        assert not old.exists()
+        assert list(place.iterdir()) == [house.path]
+
+
+def test_a_house_in_which_somebody_is_stays(place: Path) -> None:
+    with open_house() as one:
+        one.write_roster({"1": "a.sock"})
+        heir = os.dup(one.lock)  # as a worker inherits it, which lives on when its supervisor is killed
+        with open_house():
+            assert one.read_roster() == {"1": "a.sock"}
+        os.close(heir)
+
+
+def test_what_can_not_be_known_to_be_abandoned_stays(place: Path) -> None:
+    shown = abandoned(place / "triocast-shown")
+    shown.chmod(0o755)
+    (place / "triocast-just-made").mkdir(mode=0o700)
+    abandoned(place / "another")
+    (place / "triocast-link").symlink_to(place / "another")
+    (place / "triocast-file").touch()
+    before = sorted(place.rglob("*"))
+    with open_house():
+        pass
+    assert sorted(place.rglob("*")) == before
 
 
 def test_a_house_is_private_and_gone_at_the_end_with_what_is_in_it() -> None:

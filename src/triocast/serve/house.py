@@ -18,6 +18,7 @@ import msgspec
 
 from triocast.settings.address import MAX_UNIX_PATH
 
+PREFIX = "triocast-"
 ROSTER = "roster.json"
 SOCKET = ".sock"
 LONGEST_NAME = 40  # of what stands in the folder, the slash before it included
@@ -26,9 +27,13 @@ LONGEST_NAME = 40  # of what stands in the folder, the slash before it included
 @dataclass(frozen=True, slots=True)
 class House:
     """The folder `path`, and in it a socket for every worker, named by nobody's number: two may have the same for a
-    while, the one that comes and the one that goes."""
+    while, the one that comes and the one that goes.
+
+    Nobody removes it as long as somebody has inherited `lock`.
+    """
 
     path: Path
+    lock: int = -1
 
     def write_roster(self, roster: Mapping[str, str]) -> None:
         """Say which socket belongs to the worker of each label; whoever reads finds the old or the new, whole."""
@@ -50,16 +55,40 @@ class House:
 
 @contextmanager
 def open_house() -> Iterator[House]:
-    """Make the folder, and remove it at the end of the block with all that is in it."""
-    path = Path(tempfile.mkdtemp(prefix="triocast-", dir=_place()))  # for its owner only (0700)
+    """Make the folder, and remove it at the end of the block with all that is in it.
+
+    Those of servers that were killed with all their processes go first: they can be as large as what was published.
+    """
+    place = _place()
+    for other in Path(place).glob(f"{PREFIX}*"):
+        _remove_abandoned(other)
+    path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))  # for its owner only (0700)
     lock = os.open(path, os.O_RDONLY)
     try:
         # What cleans temporary folders of old files (systemd-tmpfiles) leaves alone those that are locked. Ours has
         # files that are not touched for weeks: the roster, and what Valkey has kept since it last rewrote its file.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield House(path)
+        yield House(path, lock)
     finally:
         shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove a folder that is a house of ours in which nobody is any more; what can't be known to be one stays."""
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        about = os.fstat(lock)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # One that has no roster yet was made a moment ago, and is about to be locked.
+        if (about.st_uid, about.st_mode & 0o777) == (os.getuid(), 0o700) and (path / ROSTER).is_file():
+            shutil.rmtree(path)
+    except OSError:  # somebody has it, or it goes at this moment
+        return
+    finally:
         os.close(lock)
 
 

@@ -89,7 +89,7 @@ class Supervisor:
         settings = _for_workers(self._settings, valkey)
         check_installed(settings)  # said once, as above
         listening = [Inherited(each.socket.fileno(), str(each.address)) for each in bound]
-        held = [] if valkey is None else [valkey.held]
+        held = [house.lock] if valkey is None else [house.lock, valkey.held]
         return Crew(settings, self._command, house, listening, held)
 
     async def _run_until_told(

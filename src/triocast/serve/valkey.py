@@ -69,6 +69,7 @@ class Valkey:
     server."""
 
     def __init__(self, binary: str, house: House, data: Path, *, fleeting: bool) -> None:
+        self._house = house
         self._socket = house.path / SOCKET
         self._data = data
         self._sync = SYNC_FLEETING if fleeting else SYNC_KEPT
@@ -104,7 +105,7 @@ class Valkey:
             self._process = await trio.lowlevel.open_process(
                 [*script, self._binary, *options],
                 stdin=subprocess.DEVNULL,
-                pass_fds=(self._hold, self._lock),
+                pass_fds=(self._hold, self._lock, self._house.lock),
                 start_new_session=True,
             )
         except OSError as error:  # of the system, which has no room for a process
