@@ -5,11 +5,11 @@ Times come in as arguments; nothing here tells anybody.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from heapq import nsmallest
 from typing import Any
 
 import msgspec
@@ -95,10 +95,11 @@ class Members:
 class Roll:
     """The members of one group, those included whose leave is not announced yet because they may come back."""
 
-    __slots__ = ("_back", "_leaving", "_members", "_users")
+    __slots__ = ("_back", "_leaving", "_members", "_order", "_users")
 
     def __init__(self) -> None:
         self._members: dict[str, Member] = {}
+        self._order: list[str] = []  # their connections, sorted: a crowd that is told to ask asks for many pages
         self._leaving: dict[str, tuple[float, Reason]] = {}  # when each is announced, soonest first
         self._back: dict[Hashable, dict[str, None]] = {}  # those of them by what they are recognised by
         self._users: Counter[str] = Counter()
@@ -163,19 +164,22 @@ class Roll:
 
     def page(self, after: str | None, limit: int) -> Members:
         """Return the first members, at most `limit`, whose connections come after `after`."""
-        clients = nsmallest(limit + 1, (each for each in self._members if after is None or each > after))
-        found = [self._members[client] for client in clients[:limit]]
-        following = clients[limit - 1] if len(clients) > limit else None
+        begin = 0 if after is None else bisect_right(self._order, after)
+        clients = self._order[begin : begin + limit]
+        found = [self._members[client] for client in clients]
+        following = clients[-1] if begin + limit < len(self._order) else None
         return Members(found, len(self._members), len(self._users), following)
 
     def _add(self, member: Member) -> None:
         self._members[member.client] = member
+        insort(self._order, member.client)
         if member.user is not None:
             self._users[member.user] += 1
 
     def _drop(self, client: str) -> None:
         self._stay(client)
         member = self._members.pop(client)
+        del self._order[bisect_left(self._order, client)]
         if member.user is not None:
             self._users[member.user] -= 1
             if not self._users[member.user]:
