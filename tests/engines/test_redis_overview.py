@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.engines.test_engines import url_of
+from tests.engines.every import url_of
 from tests.redis_engines import PATIENT, engine_at, eventually, running, serving
 from tests.redis_servers import Cluster, Server
 from triocast import Draft, EngineUnavailable, Settings

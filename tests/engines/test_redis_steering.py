@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import trio
 
-from tests.engines.test_engines import url_of
+from tests.engines.every import url_of
 from tests.redis_engines import KEYS, SHORT, engine_at, eventually, running, serving
 from tests.redis_proxy import proxied
 from tests.redis_servers import Cluster, Server
