@@ -24,19 +24,22 @@ from triocast.engines.memory import SWEEP_EVERY
 from triocast.hooks import Happening, Hook
 from triocast.hub import Hub
 from triocast.notices import LONGEST, QUIET
+from triocast.watchers import BETWEEN
 
 OFF = "n"  # the namespace without presence
 GRACES = {"d": 1.5, "l": 5.0, "p": 0.01}
 """By namespace, in seconds."""
 
 TINY = 1e-6
+MANY = 8  # changes; with more, watchers are told to ask
+APART = MANY * BETWEEN + TINY  # seconds between the first and the last event of what was gathered
 
 
 @contextmanager
 def soon_too_much() -> Iterator[None]:
     """While the block lasts, few events are kept for who lags, events are small, and few changes are gathered."""
     kept = presence_log.KEPT, presence_log.EVENT_WEIGHT, presence_log.KEPT_WEIGHT, notices.MOST
-    presence_log.KEPT, presence_log.EVENT_WEIGHT, presence_log.KEPT_WEIGHT, notices.MOST = 6, 2_500, 8_000, 8
+    presence_log.KEPT, presence_log.EVENT_WEIGHT, presence_log.KEPT_WEIGHT, notices.MOST = 6, 2_500, 8_000, MANY
     try:
         yield
     finally:
@@ -164,8 +167,8 @@ class Company:
         if prompt:
             now = trio.current_time()
             for client in clients:
-                assert now - self.changed[client] <= LONGEST + QUIET + TINY, f"{client}: told late"
-                if self.changed[client] < now:
+                assert now - self.changed[client] <= LONGEST + QUIET + APART, f"{client}: told late"
+                if self.changed[client] < now - APART:
                     assert (client in self.members) == (client not in going), f"{client}: not as it is told"
 
 
@@ -206,7 +209,7 @@ class Attendance:
         number = self.resets
         await trio.sleep(chance.choice([0.0, 0.0, 0.001, 0.2, 2.0]))
         known: dict[str, SaidMember] = {}
-        after, limit = None, chance.choice([1, 3, 100, 1000])
+        after, limit = None, chance.choice([1, 3, 100, 1000]) + len(self.company.members) // 20
         while not self.over and number == self.resets:
             page = await hub.members(self.company.group, after, limit)
             self.company.check_page(page, after, limit)
@@ -222,7 +225,7 @@ class Attendance:
         if self._behind is None and self.resets:
             for client in self.known.keys() ^ self.company.members.keys():
                 ago = trio.current_time() - self.company.changed[client]
-                assert ago <= LONGEST + QUIET + TINY, f"{client} of {self.company} is not known, or not gone"
+                assert ago <= LONGEST + QUIET + APART, f"{client} of {self.company} is not known, or not gone"
 
     def check_complete(self, there: set[str]) -> None:
         """It knows who is there, as everybody should once all is quiet."""
