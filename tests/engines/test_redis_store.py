@@ -430,12 +430,12 @@ async def test_what_is_of_history_stays_beyond_a_thousand(scene: Scene, bounds: 
 
 async def test_the_newest_message_of_each_key_is_kept_and_those_without_a_key_are_one(scene: Scene) -> None:
     store = scene.store(join=Join.LAST, history_size=0)
-    for data, key in [("1", "a"), ("2", None), ("3", "b"), ("4", ""), ("5", "a"), ("6", None)]:
+    for data, key in [("1", "a"), ("2", None), ("3", "b"), ("4", "-"), ("5", "a"), ("6", None)]:
         await store.publish("g", Draft.of(data, key=key))
     page = await store.last_values("g", 0, 10)
     assert [(m.offset, m.data, m.key) for m in page.messages] == [
         (3, b"3", "b"),
-        (4, b"4", ""),
+        (4, b"4", "-"),
         (5, b"5", "a"),
         (6, b"6", None),
     ]
