@@ -24,7 +24,7 @@ from triocast.engines.memory import SWEEP_EVERY
 from triocast.hooks import Happening, Hook
 from triocast.hub import Hub
 from triocast.notices import LONGEST, QUIET
-from triocast.watchers import BETWEEN
+from triocast.watchers import AT_ONCE
 
 OFF = "n"  # the namespace without presence
 GRACES = {"d": 1.5, "l": 5.0, "p": 0.01}
@@ -32,7 +32,7 @@ GRACES = {"d": 1.5, "l": 5.0, "p": 0.01}
 
 TINY = 1e-6
 MANY = 8  # changes; with more, watchers are told to ask
-APART = MANY * BETWEEN + TINY  # seconds between the first and the last event of what was gathered
+APART = MANY / AT_ONCE * QUIET + TINY  # seconds between the first and the last event of what was gathered
 
 
 @contextmanager

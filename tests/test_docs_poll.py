@@ -19,6 +19,8 @@ from triocast.engines.memory import MemoryEngine
 from triocast.testing import simulate
 from triocast.web import create_app
 
+pytestmark = pytest.mark.once
+
 TEXT = (Path(__file__).parent.parent / "docs/http.md").read_text()
 PRELUDE = """
 const ask = fetch

@@ -5,6 +5,8 @@ import json
 import pytest
 from tests.cli.listening import BEGIN, listening, sending
 
+pytestmark = pytest.mark.once
+
 AFRESH = {"group": "chat", "gap": {"from": 1, "to": 2, "count": 2, "reason": "epoch", "epochs": ["e", "f"]}}
 
 

@@ -8,6 +8,8 @@ from tests.cli.listening import BEGIN, listening, sending
 from triocast.cli.people import MAX_NAME, MAX_NAMES, People, name_of
 from triocast.client import Departure, Member, Move, Presence
 
+pytestmark = pytest.mark.once
+
 RESET = {"group": "chat", "presence": "reset"}
 
 

@@ -20,6 +20,8 @@ from tests.e2e.processes import PATIENCE
 from triocast.errors import SettingsError
 from triocast.serve.valkey import find_binary
 
+pytestmark = pytest.mark.once
+
 
 @dataclass
 class Valkey:

@@ -13,6 +13,8 @@ import trio
 from tests.e2e.processes import PATIENCE, Server, running, serving, wait_subscribers
 from tests.poll import poller
 
+pytestmark = pytest.mark.once
+
 EMPTY = r'^\{"group":"sample","messages":\[\],"next":"\w+:0"\}$'
 
 

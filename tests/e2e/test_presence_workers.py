@@ -9,12 +9,15 @@ from contextlib import AsyncExitStack
 from typing import Any
 from urllib.request import urlopen
 
+import pytest
 import trio
 import trio_websocket
 
 from tests.e2e.crews import Crew, crew
 from tests.e2e.processes import PATIENCE, websocket
 from tests.redis_servers import Server
+
+pytestmark = pytest.mark.once
 
 WORKER = "triocast.serve.worker"
 DEATH = 20.0  # seconds: 10 of silence, some until that is looked at, and what a busy machine adds

@@ -6,12 +6,15 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.crews import Crew, fetch
 from tests.e2e.processes import PATIENCE, ask, get, run, serving, triocast, wait_subscribers, websocket
 from tests.redis_servers import Server
+
+pytestmark = pytest.mark.once
 
 JSON = "Content-Type: application/json"
 

@@ -21,6 +21,8 @@ from triocast.engines.redis.scripts import Script
 from triocast.engines.redis.store import Check, Head, Store
 from triocast.errors import IdempotencyConflict, TooManyKeys, UnexpectedPosition
 
+pytestmark = pytest.mark.once
+
 TTL = 250.0  # seconds; steps of time are hundreds, so that what the test itself takes matters to no message
 SIZE, BYTES, MAX_KEYS, IDEMPOTENCY_KEYS = 7, 900, 3, 4
 # What the stream keeps for processes that fell behind, small enough that a test gets beyond it.

@@ -21,6 +21,8 @@ from triocast.hub import Hub
 from triocast.testing import MemoryTransport, World, simulate
 from triocast.web import create_app
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(params=["valkey", "valkey_cluster", "debian_redis"])
 def url(request: pytest.FixtureRequest) -> str:

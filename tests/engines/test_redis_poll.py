@@ -14,6 +14,8 @@ from triocast import Draft, Position, Settings
 from triocast.hub import Hub
 from triocast.reception import Reception
 
+pytestmark = pytest.mark.once
+
 KEPT = Settings(history_size=10_000)
 TRIMMED = Settings(history_size=4)
 

@@ -24,6 +24,8 @@ from triocast.engines.redis.rollcall import Rollcall
 from triocast.engines.redis.sweep import Sweep
 from triocast.errors import UnknownOutcome
 
+pytestmark = pytest.mark.once
+
 GRACE = 1000.0  # seconds: it is over when a step says so
 GROUPS = ["a", "slow:a"]
 SETTINGS = Settings(namespaces={"slow": GroupSettings(presence_grace=GRACE)})

@@ -25,6 +25,8 @@ from triocast.errors import FORCED, Close
 from triocast.hub import Hub
 from triocast.testing import MemoryTransport
 
+pytestmark = pytest.mark.once
+
 GO = Close(4001, "gehe, bitte: é")
 
 

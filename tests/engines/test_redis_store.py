@@ -21,6 +21,8 @@ from triocast.engines.redis.keys import PARTITIONS
 from triocast.engines.redis.store import PAGE_BYTES, Check, Head, Store
 from triocast.errors import IdempotencyConflict, TooManyKeys
 
+pytestmark = pytest.mark.once
+
 WHERE = {"valkey": "valkey", "cluster": "valkey_cluster", "redis": "debian_redis"}
 
 
