@@ -298,6 +298,7 @@ async def open_connection(  # noqa: PLR0913 - what most leave out
     hub.admit(connection)
     end = RESTART  # cancelled from outside, unless something below knows better
     crash: Exception | None = None
+    over: trio.Cancelled | None = None
     try:
         await connection.open(groups, wishes)
         async with trio.open_nursery() as nursery:
@@ -307,6 +308,9 @@ async def open_connection(  # noqa: PLR0913 - what most leave out
                 end = NORMAL
             except Exception as error:  # noqa: BLE001 - raised again below, once the client is closed
                 crash = None if isinstance(error, ConnectionEnded) and connection.ended else error
+            except trio.Cancelled as cancelled:
+                over = cancelled
+                raise
             finally:
                 connection.leave_block()
             nursery.cancel_scope.cancel()
@@ -319,3 +323,5 @@ async def open_connection(  # noqa: PLR0913 - what most leave out
             hub.roster.dismiss(connection)
     if crash is not None:
         raise crash
+    if over is not None:  # it went no further; the frames that it went through would keep it, and it them
+        over.__traceback__ = None
